@@ -1,0 +1,203 @@
+"""TrialConfig: every field that defines one trial, flat, validated as a whole."""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+STRIDE = 8
+"""Image pixels per latent position, along each axis."""
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
+FOLDER_PREFIX = "folder:"
+
+Distortion = Literal["mse", "ms_ssim"]
+Model = TypeVar("Model", bound=BaseModel)
+
+ORIGINAL_DISTORTION_SCALE: dict[str, float] = {"mse": 255.0**2, "ms_ssim": 5000.0}
+"""The released code's distortion over ours: MSE on 0..255 and 5000 (1 - MS-SSIM)."""
+
+
+class ConfigError(ValueError):
+    """A configuration that breaks a rule; the message has the field, the value and the way out."""
+
+
+class TrialConfig(BaseModel):
+    """One trial: data, codec, loss and training. Notation as in `rdmodels.codec`.
+
+    Defaults follow Mentzer et al., CVPR 2018, except where the field's description says why not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # Data
+    dataset: str = Field(
+        "digits", description=f"one of {', '.join(DATASETS)}, or folder:PATH with images in it"
+    )
+    data_dir: str = Field("datasets", description="where torchvision's data sets lie")
+    color: Literal["auto", "grey", "rgb"] = Field(
+        "auto", description="image channels; auto keeps what the data set has"
+    )
+    train_images: int | None = Field(None, ge=1, description="use only this many for training")
+    test_images: int | None = Field(None, ge=1, description="use only this many for the test")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="cut from the training images")
+    split_seed: int = Field(0, ge=0, description="seed of the validation cut")
+    crop_size: int = Field(
+        160, ge=STRIDE, multiple_of=STRIDE, description="training crops of a folder's images, px"
+    )
+    crops_per_image: int = Field(1, ge=1, description="crops an image gives in an epoch")
+
+    # Codec
+    width: int = Field(128, ge=4, multiple_of=4, description="n: channels of the residual trunk")
+    groups: int = Field(5, ge=1, description="B: groups of three residual blocks in each trunk")
+    num_latent_channels: int = Field(32, ge=1, le=1024, description="C: channels of the latent")
+    num_centers: int = Field(6, ge=2, le=64, description="L: values a latent symbol can take")
+    sigma: float = Field(1.0, gt=0, description="softness of the quantizer")
+    importance_map: bool = Field(True, description="mask latents by an importance map")
+    context_features: int = Field(24, ge=2, le=128, description="k: features of the context model")
+    normalisation: Literal["group", "batch"] = Field(
+        "group",
+        description="after each inner convolution; the paper's is batch, whose running statistics"
+        " lag behind the quantizer (see tests/benchmarks/normalisation.py)",
+    )
+
+    # Loss
+    distortion: Distortion = Field(
+        "mse", description="MSE on [0, 1] or 1 - MS-SSIM, both computed before rounding to 8 bits"
+    )
+    beta: float = Field(0.1, gt=0, description="weight of the rate above h_target")
+    h_target: float = Field(1.0, gt=0, description="target rate in bits per latent symbol")
+    weight_decay: float = Field(
+        0.005, ge=0, description="of the autoencoder's convolutions, in the released code's units"
+    )
+    centers_decay: float = Field(
+        0.1, ge=0, description="of the quantizer's centers, in the released code's units"
+    )
+
+    # Training
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(30, ge=1)
+    learning_rate: float = Field(
+        1e-3, gt=0, description="of the autoencoder; the paper's 8e-5 is for days on ImageNet"
+    )
+    context_learning_rate: float = Field(
+        2e-3, gt=0, description="of the context model; the paper's 1e-4 likewise"
+    )
+    seed: int = Field(0, ge=0, description="of the weights and of the order of the images")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16 runs the convolutions in mixed precision"
+    )
+    channels_last: bool = Field(False, description="memory format of the convolutions")
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, name: str) -> str:
+        if name.startswith(FOLDER_PREFIX):
+            if not name.removeprefix(FOLDER_PREFIX):
+                raise ValueError("folder: needs a path, as in folder:/data/photos")
+        elif name not in DATASETS:
+            raise ValueError(f"is not one of {', '.join(DATASETS)} or folder:PATH")
+        return name
+
+    @model_validator(mode="after")
+    def _reachable_rate(self) -> Self:
+        if self.h_target > self.bits_per_raw_symbol:
+            raise ValueError(
+                f"h_target must be at most log2(num_centers) = {self.bits_per_raw_symbol:.3f} bits"
+                f" per symbol, which any {self.num_centers} symbols cost uncompressed;"
+                f" got {self.h_target:g}"
+            )
+        return self
+
+    @property
+    def bits_per_raw_symbol(self) -> float:
+        """log2(L): what a symbol costs without any model."""
+        return math.log2(self.num_centers)
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the data set is a folder of images rather than a named set."""
+        return self.dataset.startswith(FOLDER_PREFIX)
+
+
+def make_trial(values: Mapping[str, Any], *, where: str = "") -> TrialConfig:
+    """Validate `values` into a TrialConfig.
+
+    `where` is the path of `values` in the user's file (such as "trial"), for messages.
+
+    Raises:
+        ConfigError: if a field is unknown, mistyped or out of range.
+    """
+    return validate(TrialConfig, values, where=where)
+
+
+def override(config: TrialConfig, values: Mapping[str, Any], *, where: str = "") -> TrialConfig:
+    """A copy of `config` with `values` in place, validated again as a whole.
+
+    Raises:
+        ConfigError: as `make_trial`.
+    """
+    return make_trial({**config.model_dump(), **values}, where=where)
+
+
+def validate(model: type[Model], values: Mapping[str, Any], *, where: str = "") -> Model:
+    """`model` of `values`, with pydantic's errors turned into one readable `ConfigError`."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where or model.__name__} must be a mapping of fields, got {values!r}")
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error, model, where)) from error
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in ([where] if where else []) + list(item["loc"]))
+        if item["type"] == "extra_forbidden":
+            names = _fields_at(model, item["loc"][:-1])
+            near = difflib.get_close_matches(str(item["loc"][-1]), names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(names)}"
+            lines.append(f"{path}: no such field (value {item['input']!r}); {hint}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[0].lower() + message[1:]
+            shown = "" if isinstance(item["input"], Mapping) else f", got {item['input']!r}"
+            lines.append(f"{path}: {message}{shown}" if path else f"{message}{shown}")
+    return "; ".join(lines)
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)
+
+
+def read_config(path: Path) -> TrialConfig:
+    """The TrialConfig in a JSON file that `rdsweep train` or a sweep wrote.
+
+    Raises:
+        ConfigError: if the file is missing, is no JSON, or holds no valid configuration.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not there: is this the directory of a model?") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON ({error})") from error
+    return make_trial(values)

@@ -1,0 +1,248 @@
+"""Training of one trial: a generator that trains and yields one record an epoch.
+
+Nothing here is global: weights are drawn, images shuffled and augmented from the trial's own seed,
+and everything the training needs to go on lies in its directory.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rdmodels import checkpoint
+from rdmodels.codec import Codec
+from rdmodels.config import ORIGINAL_DISTORTION_SCALE, ConfigError, TrialConfig
+from rdmodels.data import ImageSet, Splits, TrainingBatches, channel_statistics
+from rdmodels.evaluation import evaluate
+from rdmodels.loss import rate_distortion_loss
+from rdmodels.results import EpochRecord, Metrics, TrainMetrics, TrialResult
+
+REESTIMATION_BATCHES = 32
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss is no longer a number."""
+
+
+def make_codec(config: TrialConfig, train: ImageSet) -> Codec:
+    """A codec with fresh weights from `config.seed` and the statistics of the training images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return Codec(config, *channel_statistics(train))
+
+
+def make_optimiser(codec: Codec, config: TrialConfig) -> torch.optim.Adam:
+    """Adam with the L2 terms of the released code, brought to our distortion's scale."""
+    scale = ORIGINAL_DISTORTION_SCALE[config.distortion]
+    convolutions = [
+        module.weight
+        for part in (codec.encoder, codec.decoder)
+        for module in part.modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    decayed = {id(parameter) for parameter in convolutions}
+    others = [
+        parameter
+        for part in (codec.encoder, codec.decoder)
+        for parameter in part.parameters()
+        if id(parameter) not in decayed
+    ]
+    centers = list(codec.quantizer.parameters())
+    context = list(codec.context.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": convolutions, "weight_decay": config.weight_decay / scale},
+        {"params": others},
+        {"params": centers, "weight_decay": config.centers_decay / scale},
+        {"params": context, "lr": config.context_learning_rate},
+    ]
+    return torch.optim.Adam(groups, lr=config.learning_rate)
+
+
+def fit(
+    config: TrialConfig,
+    splits: Splits,
+    directory: Path,
+    *,
+    device: torch.device | str = "cpu",
+    resume: bool = False,
+) -> Iterator[EpochRecord]:
+    """Train `config` in `directory`, yielding a record after each epoch.
+
+    After every epoch the directory holds `checkpoint.safetensors`, to resume from, and
+    `model.safetensors`, the weights of the epoch with the least validation loss. Whoever iterates
+    logs, reports and stops; `finish` gives the final figures.
+
+    Args:
+        resume: go on from the directory's checkpoint; the records continue after its epoch.
+
+    Raises:
+        NonFiniteLossError: if the loss of an epoch is not finite.
+        EvaluationError: if a validation's figures cannot be data points.
+        ConfigError: if `resume` meets a checkpoint of another configuration.
+    """
+    device = torch.device(device)
+    directory.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(directory / checkpoint.CONFIG, config.model_dump_json(indent=2) + "\n")
+    codec = make_codec(config, splits.train).to(device)
+    if config.channels_last:
+        codec = codec.to(memory_format=torch.channels_last)
+    optimiser = make_optimiser(codec, config)
+    batches = TrainingBatches(splits.train, config, device)
+    progress = _Progress()
+    if resume and (directory / checkpoint.CHECKPOINT).exists():
+        progress = _restore(directory, codec, optimiser, config)
+    for epoch in range(progress.epochs, config.epochs):
+        started = time.perf_counter()
+        train = _train_epoch(codec, optimiser, batches, config, epoch)
+        if config.normalisation == "batch":
+            reestimate_batch_norm(codec, batches, epoch)
+        val = evaluate(codec, splits.validation, config).metrics
+        progress = progress.after(epoch, val, time.perf_counter() - started)
+        if progress.best_epoch == epoch:
+            record = {"epoch": epoch, "val": dataclasses.asdict(val)}
+            checkpoint.save(directory / checkpoint.MODEL, codec.state_dict(), record)
+        _save(directory, codec, optimiser, config, progress)
+        yield EpochRecord(epoch, time.perf_counter() - started, train, val)
+
+
+def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu") -> TrialResult:
+    """Final figures of the training in `directory`: its best weights on validation and test.
+
+    This is the only place where test images are looked at.
+
+    Raises:
+        EvaluationError: if the figures cannot be data points.
+        ConfigError: if the directory holds no training.
+    """
+    codec, config = checkpoint.load_codec(directory, device)
+    saved = checkpoint.load(directory / checkpoint.CHECKPOINT).record
+    progress = _Progress(**saved["progress"])
+    return TrialResult(
+        best_epoch=progress.best_epoch,
+        epochs=progress.epochs,
+        train_seconds=progress.seconds,
+        best=evaluate(codec, splits.validation, config).metrics,
+        test=evaluate(codec, splits.test, config).metrics,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Progress:
+    epochs: int = 0
+    best_epoch: int = -1
+    best_loss: float = float("inf")
+    seconds: float = 0.0
+
+    def after(self, epoch: int, val: Metrics, seconds: float) -> "_Progress":
+        better = val.loss < self.best_loss
+        return _Progress(
+            epoch + 1,
+            epoch if better else self.best_epoch,
+            val.loss if better else self.best_loss,
+            self.seconds + seconds,
+        )
+
+
+def _train_epoch(
+    codec: Codec,
+    optimiser: torch.optim.Adam,
+    batches: TrainingBatches,
+    config: TrialConfig,
+    epoch: int,
+) -> TrainMetrics:
+    started = time.perf_counter()
+    codec.train()
+    sums = torch.zeros(3, dtype=torch.float64, device=batches.device)
+    for x in batches.epoch(epoch):
+        sums += train_step(codec, optimiser, x, config) * len(x)
+    loss, distortion, bits_per_symbol = (sums / batches.images_per_epoch).tolist()
+    if not all(map(_is_finite, (loss, bits_per_symbol))):
+        raise NonFiniteLossError(
+            f"the training loss of epoch {epoch} is {loss}: lower learning_rate"
+            f" ({config.learning_rate:g}) or beta ({config.beta:g})"
+        )
+    seconds = time.perf_counter() - started
+    return TrainMetrics(loss, distortion, bits_per_symbol, batches.images_per_epoch / seconds)
+
+
+def train_step(
+    codec: Codec, optimiser: torch.optim.Adam, x: Tensor, config: TrialConfig
+) -> Tensor:
+    """One update on batch `x`; returns float64 (loss, distortion, bits per symbol) on its device.
+
+    Nothing waits for the device here: the values are read once an epoch.
+    """
+    if config.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        out = codec(x)
+    loss = rate_distortion_loss(x, out, config)
+    optimiser.zero_grad(set_to_none=True)
+    loss.objective.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return torch.stack([loss.total, loss.distortion, loss.bits_per_symbol]).double()
+
+
+@torch.no_grad()
+def reestimate_batch_norm(codec: Codec, batches: TrainingBatches, epoch: int) -> None:
+    """Replace running batch-norm statistics by plain averages under the current weights.
+
+    The running ones lag behind the quantizer, which can send the rate of an evaluation far above
+    raw coding.
+    """
+    norms = [module for module in codec.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    codec.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for _, x in zip(range(REESTIMATION_BATCHES), batches.epoch(epoch), strict=False):
+        codec(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _is_finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _save(
+    directory: Path,
+    codec: Codec,
+    optimiser: torch.optim.Adam,
+    config: TrialConfig,
+    progress: _Progress,
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in codec.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
+    record = {
+        "config": json.loads(config.model_dump_json()),
+        "progress": dataclasses.asdict(progress),
+    }
+    checkpoint.save(directory / checkpoint.CHECKPOINT, tensors, record)
+
+
+def _restore(
+    directory: Path, codec: Codec, optimiser: torch.optim.Adam, config: TrialConfig
+) -> _Progress:
+    path = directory / checkpoint.CHECKPOINT
+    tensors, record = checkpoint.load(path)
+    # More epochs are what a user resumes for; anything else would be another trial.
+    if {**record["config"], "epochs": config.epochs} != json.loads(config.model_dump_json()):
+        raise ConfigError(f"{path} is a checkpoint of another configuration: use a new directory")
+    prefix = "model."
+    weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    checkpoint.load_weights(codec, weights, path)
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return _Progress(**record["progress"])

@@ -3,8 +3,9 @@
 Symbols are ordered channel, then row, then column. Each layer is a masked 3-D convolution with
 kernel (2, 3, 3): all of the previous channel's 3x3 neighbourhood, and of the current channel the
 rows above and the columns to the left (the current position too, in all layers but the first).
-It runs as a 2-D convolution over [previous channel; this channel] with the latent channels folded
-into the batch, which gives the same numbers several times faster.
+It runs as one 2-D convolution with the latent channels folded into the batch: each channel
+computes its share in its own outputs and in the next channel's. The numbers are those of the
+3-D convolution, several times faster.
 """
 
 import math
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 class MaskedConv(nn.Module):
     """One causal layer: (B, C, inputs, h, w) -> (B, C, outputs, h, w).
 
-    `weight` is (outputs, 2 * inputs, 3, 3): the previous channel's inputs, then this channel's.
-    Outside the volume the input is `pad_value`.
+    `weight` is (2 * outputs, inputs, 3, 3): what an input adds to the next channel's outputs, then
+    what it adds to its own channel's. Outside the volume the input is `pad_value`, or zero.
 
     Args:
         see_current: whether a position sees its own input (all layers but the first).
@@ -30,25 +31,30 @@ class MaskedConv(nn.Module):
         super().__init__()
         conv = nn.Conv2d(2 * inputs, outputs, 3)
         assert conv.bias is not None
-        self.weight, self.bias = conv.weight, conv.bias
+        weight = conv.weight.detach().reshape(outputs, 2, inputs, 3, 3).transpose(0, 1)
+        self.weight = nn.Parameter(weight.reshape(2 * outputs, inputs, 3, 3).contiguous())
+        self.bias = conv.bias
         current = torch.tensor([[1, 1, 1], [1, int(see_current), 0], [0, 0, 0]])
         taps = torch.stack([torch.ones(3, 3), current.float()])
-        self.register_buffer("mask", taps.repeat_interleave(inputs, dim=0), persistent=False)
+        mask = taps.repeat_interleave(outputs, dim=0).unsqueeze(1)
+        self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor, pad_value: Tensor | None = None) -> Tensor:
-        batch, channels, inputs, height, width = x.shape
-        if pad_value is None:
-            before = x.new_zeros(batch, 1, inputs, height, width)
-        else:
-            before = pad_value.to(x.dtype).expand(batch, 1, inputs, height, width)
-        pair = torch.cat([torch.cat([before, x[:, :-1]], dim=1), x], dim=2)
-        pair = pair.reshape(batch * channels, 2 * inputs, height, width)
         if pad_value is not None:
-            # Padding by a tensor's value: shift it to zero, pad, shift back, all on the device.
-            pair = F.pad(pair - pad_value, (1, 1, 1, 1)) + pad_value
-        padding = 0 if pad_value is not None else 1
-        out = F.conv2d(pair, self.weight * self.mask, self.bias, padding=padding)
-        return out.reshape(batch, channels, -1, height, width)
+            # Shifted so that zeros outside stand for pad_value; the shift's response is constant.
+            x = x - pad_value
+        batch, channels, _, height, width = x.shape
+        weight = self.weight * self.mask
+        bias = self.bias
+        if pad_value is not None:
+            constant = pad_value * weight.sum(dim=(1, 2, 3))
+            bias = bias + constant.reshape(2, -1).sum(0)
+        both = torch.cat([torch.zeros_like(bias), bias])
+        out = F.conv2d(x.flatten(0, 1), weight, both, padding=1)
+        onward, own = out.reshape(batch, channels, -1, height, width).chunk(2, dim=2)
+        # The previous channel's share arrives one channel later; nothing precedes the first.
+        arriving = F.pad(onward[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+        return own + arriving
 
 
 class ContextModel(nn.Module):

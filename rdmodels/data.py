@@ -139,7 +139,7 @@ def _check_fit(splits: Splits, config: TrialConfig) -> None:
             if config.distortion == "ms_ssim" and not has_ms_ssim(height, width):
                 raise DatasetError(
                     f"distortion ms_ssim needs {MS_SSIM_MIN_SIZE} px or more on the short side,"
-                    f" but {name} of dataset {config.dataset} is {height}x{width}: set distortion: mse"
+                    f" but {name} of {config.dataset} is {height}x{width}: set distortion: mse"
                 )
             if config.is_folder and split is splits.train and min(height, width) < STRIDE:
                 raise DatasetError(

@@ -1,0 +1,1 @@
+"""The platform: sweeps on Ray, searched by Optuna, tracked in MLflow; the command line."""

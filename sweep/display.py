@@ -1,0 +1,203 @@
+"""What the command line shows: live progress, tables, closing lines."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from analysis.frontier import quality_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.runs import Sweep
+    from rdmodels.data import Splits
+    from rdmodels.results import TrialResult
+    from sweep.launch import Outcome, Progress
+    from sweep.plan import Plan
+    from sweep.spec import SweepSpec
+
+BEST_SHOWN = 5
+SHOWN_ERRORS = 5
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def number(value: float | None, digits: int) -> str:
+    """A figure with so many decimals; a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+@contextmanager
+def live_progress(console: Console, progress: "Progress", spec: "SweepSpec") -> Iterator[None]:
+    """Show the sweep's progress while it runs; on a pipe, one line per finished trial."""
+    if not console.is_terminal:
+        yield
+        return
+    with Live(
+        get_renderable=lambda: progress_view(progress, spec), console=console, refresh_per_second=2
+    ):
+        yield
+
+
+def progress_view(progress: "Progress", spec: "SweepSpec") -> RenderableType:
+    """Trials done, running and failed; the best points; hypervolume; time left."""
+    left = progress.seconds_left
+    line = (
+        f"trials: {progress.complete + progress.failed}/{progress.trials} done,"
+        f" {progress.running} running, {progress.failed} failed"
+        f"   epochs: {progress.epochs}/{progress.epochs_in_all}"
+        f"   hypervolume: {progress.hypervolume:.3f}"
+        f"   time left: {'…' if left is None else 'about ' + duration(left)}"
+    )
+    table = Table(title="frontier so far", title_justify="left", box=None)
+    for name in ("trial", "bpp", quality_of(spec.base.distortion).name):
+        table.add_column(name, justify="right")
+    for trial_id, bpp, value in spread(progress.front(), BEST_SHOWN):
+        table.add_row(trial_id, f"{bpp:.3f}", number(value, 4 if value < 1 else 2))
+    return Group(line, table) if progress.points else Group(line)
+
+
+def spread(items: list[Any], count: int) -> list[Any]:
+    """At most `count` of `items`, evenly spread, ends included."""
+    if len(items) <= count:
+        return items
+    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
+
+
+def plan_table(plan: "Plan", spec: "SweepSpec", splits: "Splits") -> RenderableType:
+    """What `--dry-run` prints."""
+    names = [
+        name for name in spec.space if len({t.config.model_dump()[name] for t in plan.timings}) > 1
+    ]
+    table = Table(title="extremes of the space", title_justify="left")
+    for name in (*names, "parameters", "images/s", "s/epoch"):
+        table.add_column(name, justify="right")
+    for timing in plan.timings:
+        values = timing.config.model_dump()
+        table.add_row(
+            *(str(values[name]) for name in names),
+            f"{timing.parameters:,}",
+            f"{timing.images_per_second:.0f}",
+            f"{timing.seconds_per_epoch:.1f}",
+        )
+    channels, height, width = splits.train.images[0].shape
+    budget = spec.search.time_budget_s
+    return Group(
+        f"{spec.base.dataset}: {len(splits.train)} training, {len(splits.validation)} validation,"
+        f" {len(splits.test)} test images ({channels} x {height} x {width} the first)",
+        table,
+        f"{plan.trials} trials of {spec.base.epochs} epochs by {spec.search.sampler},"
+        f" {plan.at_once} at once, on {'GPU' if spec.resources.gpu else 'CPU'}:"
+        f" about {duration(plan.seconds)}"
+        + (f", ended after {duration(budget)} by time_budget_s" if budget else ""),
+    )
+
+
+def print_outcome(
+    console: Console, errors: Console, outcome: "Outcome", spec: "SweepSpec"
+) -> None:
+    """The closing lines of a launch."""
+    progress = outcome.progress
+    for message in progress.errors[:SHOWN_ERRORS]:
+        errors.print(f"failed: {message}", style="yellow", markup=False, soft_wrap=True)
+    counts = f"{progress.complete} complete, {progress.failed} failed"
+    not_started = progress.trials - progress.complete - progress.failed - progress.stopped
+    if progress.stopped or not_started:
+        counts += f", {progress.stopped} stopped, {not_started} not started"
+    console.print(f"{counts}; hypervolume {progress.hypervolume:.3f}", highlight=False)
+    if outcome.unsent:
+        errors.print(
+            f"warning: {outcome.unsent} record(s) wait in {outcome.directory}/spool for the MLflow"
+            " store; `rdsweep report` sends them",
+            style="yellow",
+            soft_wrap=True,
+        )
+    console.print(f"Report: rdsweep report {outcome.directory}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def epochs_progress(
+    console: Console, total: int, unit: str = "epochs"
+) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar; yields advance(done, message)."""
+    columns = (
+        TextColumn(unit),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def advance(done: int, message: str) -> None:
+            bar.update(task, completed=done, description=message)
+            if not console.is_terminal:
+                console.print(f"{done}/{total} {message}", highlight=False)
+
+        yield advance
+
+
+def result_table(result: "TrialResult") -> Table:
+    """The final figures of one training."""
+    table = Table(title=f"best epoch: {result.best_epoch}", title_justify="left")
+    for name in ("images", "bpp", "bits/symbol", "PSNR, dB", "SSIM"):
+        table.add_column(name, justify="right")
+    for name, m in (("validation", result.best), ("test", result.test)):
+        figures = (number(m.bpp, 4), number(m.bits_per_symbol, 3), number(m.psnr_db, 2))
+        table.add_row(name, *figures, number(m.ssim, 4))
+    return table
+
+
+def models_table(models: "pd.DataFrame") -> Table:
+    """The models that `rdsweep evaluate` found."""
+    columns: Mapping[str, Callable[[Any], str]] = {
+        "model": str,
+        "beta": "{:.4g}".format,
+        "num_latent_channels": str,
+        "h_target": "{:.4g}".format,
+        "test_bpp": lambda v: number(v, 4),
+        "test_psnr_db": lambda v: number(v, 2),
+        "test_ssim": lambda v: number(v, 4),
+    }
+    return _table(models, columns)
+
+
+def frontier_table(sweep: "Sweep") -> Table:
+    """The frontier, ascending in rate."""
+    from analysis.frontier import frontier
+
+    columns: Mapping[str, Callable[[Any], str]] = {
+        "trial_id": str,
+        "beta": "{:.4g}".format,
+        "num_latent_channels": str,
+        "h_target": "{:.4g}".format,
+        "val_bpp": lambda v: number(v, 4),
+        "val_psnr_db": lambda v: number(v, 2),
+        "test_bpp": lambda v: number(v, 4),
+        "test_psnr_db": lambda v: number(v, 2),
+    }
+    return _table(frontier(sweep.trials, sweep.info.distortion), columns)
+
+
+def _table(frame: "pd.DataFrame", columns: Mapping[str, Callable[[Any], str]]) -> Table:
+    table = Table()
+    for name in columns:
+        table.add_column(name, justify="left" if frame[name].dtype == object else "right")
+    for row in frame.to_dict("records"):
+        table.add_row(*(show(row[name]) for name, show in columns.items()))
+    return table

@@ -1,0 +1,213 @@
+"""Training and evaluating models one by one, without Ray and without a tracking server."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rdmodels import checkpoint
+from rdmodels.config import ConfigError, TrialConfig, make_trial, override, read_config
+from rdmodels.data import Splits, load_splits
+from rdmodels.evaluation import evaluate
+from rdmodels.reconstructions import reconstruction_grid
+from rdmodels.results import EpochRecord, TrialResult, keyed
+from sweep.spec import apply_overrides, read_yaml
+from sweep.trial import run_trial
+
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+LOG = "train.log"
+
+Advance = Callable[[int, str], None]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training to run."""
+
+    config: TrialConfig
+    directory: Path
+    resume: bool
+    splits: Splits | None = None
+
+    def with_images(self) -> "Job":
+        """The job with its data set read."""
+        return dataclasses.replace(self, splits=load_splits(self.config))
+
+
+def prepare(
+    config: Path | None,
+    flags: Mapping[str, Any],
+    overrides: Sequence[str],
+    output: Path | None,
+    resume: Path | None,
+    root: Path,
+    stamp: str,
+) -> Job:
+    """Validate what `rdsweep train` was given into a Job.
+
+    Raises:
+        ConfigError: naming the field, the value and the way out.
+    """
+    if resume is not None:
+        if config is not None or output is not None:
+            raise ConfigError(
+                "--resume takes everything from its directory: leave out --config and --output"
+            )
+        known = read_config(resume / checkpoint.CONFIG)
+        if not (resume / checkpoint.CHECKPOINT).exists():
+            raise ConfigError(
+                f"--resume {resume}: there is no {checkpoint.CHECKPOINT} to go on from"
+            )
+        return Job(override(known, apply_overrides(flags, overrides)), resume, resume=True)
+    values: Mapping[str, Any] = {} if config is None else read_yaml(config)
+    # A sweep's YAML serves too: its shared fields are a trial's.
+    values = values.get("trial", values)
+    trial = make_trial(apply_overrides({**values, **flags}, overrides))
+    directory = output or root / f"{trial.dataset.split(':')[0]}-{stamp}"
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ConfigError(
+            f"--output {directory} is in use: choose a new directory, or --resume {directory}"
+        )
+    return Job(trial, directory, resume=False)
+
+
+def pick_device(name: str) -> str:
+    """A torch device from cpu, cuda or auto.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"--device must be cpu, cuda or auto, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here, use --device cpu")
+    return name
+
+
+def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
+    """Run the job: metrics a line an epoch, a log, the model and sample reconstructions."""
+    assert job.splits is not None
+    where = pick_device(device)
+    job.directory.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(job.directory / LOG)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    # The file has the detail, the terminal the progress bar.
+    logger.propagate = False
+    try:
+        logger.info("training on %s: %s", where, job.config.model_dump_json())
+        _keep_epochs_before(job)
+
+        def report(record: EpochRecord) -> None:
+            _append(job.directory / METRICS, {"epoch": record.epoch, **record.metrics()})
+            message = f"bpp {record.val.bpp:.3f}  PSNR {record.val.psnr_db or 0:.2f} dB"
+            logger.info("epoch %d: loss %.5g, %s", record.epoch, record.train.loss, message)
+            advance(record.epoch + 1, message)
+
+        result = run_trial(
+            job.config, job.splits, job.directory, report, device=where, resume=job.resume
+        )
+        figures = {"best_epoch": result.best_epoch, "epochs": result.epochs, **result.metrics()}
+        checkpoint.write_text(job.directory / RESULT, json.dumps(figures, indent=2) + "\n")
+        logger.info("done: %s", figures)
+        return result
+    except Exception:
+        logger.exception("the training ended with an error")
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _keep_epochs_before(job: Job) -> None:
+    """Drop metrics of epochs that the resumed training will run again."""
+    path = job.directory / METRICS
+    if not (job.resume and path.exists()):
+        return
+    saved = checkpoint.load(job.directory / checkpoint.CHECKPOINT).record
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if record["epoch"] < saved["progress"]["epochs"]:
+            lines.append(line + "\n")
+    checkpoint.write_text(path, "".join(lines))
+
+
+def find_models(directory: Path) -> list[Path]:
+    """Directories at or below `directory` that hold a trained model.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"{directory} is not a directory")
+    files = sorted(directory.rglob(checkpoint.MODEL))
+    if not files:
+        raise ConfigError(
+            f"no {checkpoint.MODEL} under {directory}: train a model with `rdsweep train`"
+        )
+    return [file.parent for file in files]
+
+
+def evaluate_models(
+    root: Path, models: Sequence[Path], *, device: str, advance: Advance
+) -> tuple[pd.DataFrame, dict[str, bytes]]:
+    """Evaluate every model on the test images of its own data set.
+
+    Returns:
+        A row a model: its path below `root`, its configuration's fields and `test_*` figures; and
+        a PNG of reconstructions a model.
+    """
+    where = pick_device(device)
+    splits: dict[str, Splits] = {}
+    rows, pictures = [], {}
+    for index, path in enumerate(models):
+        codec, config = checkpoint.load_codec(path, where)
+        key = config.model_dump_json(include=DATA_FIELDS)
+        if key not in splits:
+            splits[key] = load_splits(config)
+        test = splits[key].test
+        name = str(path.relative_to(root)) if path != root else path.resolve().name
+        figures = keyed("test", evaluate(codec, test, config).metrics)
+        rows.append(
+            {"model": name, **config.model_dump()}
+            | {key.replace("/", "_"): value for key, value in figures.items()}
+        )
+        buffer = BytesIO()
+        reconstruction_grid(codec, test).save(buffer, format="PNG")
+        pictures[name] = buffer.getvalue()
+        advance(index + 1, name)
+    return pd.DataFrame(rows).sort_values("test_bpp", ignore_index=True), pictures
+
+
+DATA_FIELDS = {
+    "dataset",
+    "data_dir",
+    "color",
+    "train_images",
+    "test_images",
+    "validation_fraction",
+    "split_seed",
+    "crop_size",
+    "distortion",
+}

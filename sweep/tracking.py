@@ -1,0 +1,315 @@
+"""The only writer to MLflow.
+
+Trials append to a spool (`sweep.spool`); one flusher in the launching process sends it with the
+original timestamps, then advances an offset, so what is sent twice after a crash changes nothing.
+No tracking error fails a trial or a sweep, and nothing is dropped: what cannot be sent stays in
+the spool, what the server rejects goes to a quarantine file beside it.
+"""
+
+import getpass
+import json
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A dead server must cost seconds: the flusher itself comes back to what failed.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from rdmodels.checkpoint import write_text
+from sweep.spool import FOLDER, Line, Spool, read_spool
+
+RUN_STATUS = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "stopped": "KILLED",
+    "failed": "FAILED",
+}
+PARAMS_PER_REQUEST = 100
+FLUSH_SECONDS = 1.0
+RETRY_SECONDS = 5.0
+TOO_MANY_REQUESTS = 429
+REQUEST_TIMEOUT = 408
+TAG_LIMIT = 5000
+
+logger = logging.getLogger(__name__)
+
+
+class TrackingError(ValueError):
+    """An MLflow server that does not answer, or answers no."""
+
+
+def default_tracking_uri(sweep: Path) -> str:
+    """The SQLite store beside the sweep's directory: one for all sweeps there."""
+    return f"sqlite:///{sweep.resolve().parent / 'mlflow.db'}"
+
+
+def make_client(tracking_uri: str) -> MlflowClient:
+    """A client of `tracking_uri` that takes nothing from MLflow's defaults."""
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def open_experiment(tracking_uri: str, name: str, artifacts: Path) -> tuple[MlflowClient, str]:
+    """A client and the id of experiment `name`, created if it is not there.
+
+    Args:
+        artifacts: where a SQLite store keeps files; a server decides for itself.
+
+    Raises:
+        TrackingError: if the store does not answer.
+    """
+    local = tracking_uri.startswith("sqlite:///")
+    try:
+        if local:
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        client = make_client(tracking_uri)
+        known = client.get_experiment_by_name(name)
+        if known is not None:
+            if known.lifecycle_stage == "deleted":
+                client.restore_experiment(known.experiment_id)
+            return client, known.experiment_id
+        location = artifacts.resolve().as_uri() if local else None
+        return client, client.create_experiment(name, artifact_location=location)
+    except Exception as error:
+        # SQLAlchemy, requests and MLflow itself each have their own errors here.
+        reason = " ".join(str(error).split())[:300]
+        raise TrackingError(
+            f"the MLflow store {tracking_uri} does not answer ({reason}): start it, or leave"
+            " --tracking-uri out to log to a local SQLite file"
+        ) from error
+
+
+def create_parent(
+    client: MlflowClient, experiment_id: str, sweep_id: str, name: str, params: Mapping[str, Any]
+) -> str:
+    """The sweep's own run, parent of its trials; returns its id."""
+    tags = {"role": "sweep", "sweep_id": sweep_id, "status": "running", **_origin()}
+    run = client.create_run(experiment_id, tags=tags, run_name=name)
+    _log_params(client, run.info.run_id, {key: str(value) for key, value in params.items()})
+    return str(run.info.run_id)
+
+
+def _origin() -> dict[str, str]:
+    """The tags MLflow's UI shows as user and source."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    tags = {"mlflow.user": user, "mlflow.source.name": "rdsweep", "mlflow.source.type": "LOCAL"}
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return tags
+    return {**tags, "mlflow.source.git.commit": commit.stdout.strip()}
+
+
+def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    items = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(items), PARAMS_PER_REQUEST):
+        client.log_batch(run_id, params=items[start : start + PARAMS_PER_REQUEST])
+
+
+class _State:
+    """How far one spool has been sent, and the ids it became; saved after every step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        saved = json.loads(path.read_text()) if path.exists() else {}
+        self.offset: int = saved.get("offset", 0)
+        self.run_id: str | None = saved.get("run_id")
+        self.model_id: str | None = saved.get("model_id")
+
+    def save(self) -> None:
+        values = {"offset": self.offset, "run_id": self.run_id, "model_id": self.model_id}
+        write_text(self.path, json.dumps(values))
+
+
+class Flusher:
+    """Sends the spools of one sweep to MLflow, from a thread of its own or on request.
+
+    Args:
+        sweep: the sweep's directory.
+        tracking_uri, experiment_id, parent_run_id, sweep_id: as in its `sweep.json`.
+    """
+
+    def __init__(
+        self, sweep: Path, tracking_uri: str, experiment_id: str, parent_run_id: str, sweep_id: str
+    ) -> None:
+        self.sweep = sweep
+        self.client = make_client(tracking_uri)
+        self.experiment_id = experiment_id
+        self.parent_run_id = parent_run_id
+        self.sweep_id = sweep_id
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Send what is spooled, from now on, in a thread."""
+        self._thread = threading.Thread(target=self._run, name="mlflow-flusher", daemon=True)
+        self._thread.start()
+
+    def close(self) -> int:
+        """Stop the thread, send what is left; returns how many records could not be sent."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.flush()
+        return self.pending()
+
+    def pending(self) -> int:
+        """How many spooled records have not been sent."""
+        return sum(
+            sum(1 for _ in read_spool(spool, self._state(spool).offset))
+            for spool in self._spools()
+        )
+
+    def flush(self) -> bool:
+        """Send every spooled record; False if the store did not take one of them for now."""
+        failures = 0
+        for spool in self._spools():
+            failures += not self._flush_spool(spool)
+            # One may be a run's own trouble; two in a row are the store's, which costs a
+            # timeout each.
+            if failures == 2:
+                break
+        return failures == 0
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._stop.wait(FLUSH_SECONDS if self.flush() else RETRY_SECONDS)
+
+    def _spools(self) -> list[Path]:
+        return sorted((self.sweep / FOLDER).glob("*.jsonl"))
+
+    def _state(self, spool: Path) -> _State:
+        state = _State(spool.with_suffix(".state.json"))
+        if spool.stem == "sweep":
+            state.run_id = self.parent_run_id
+        return state
+
+    def _flush_spool(self, spool: Path) -> bool:
+        state = self._state(spool)
+        for line in read_spool(spool, state.offset):
+            try:
+                self._send(spool.stem, line.record, state)
+            except Exception as error:
+                if not _is_rejection(error):
+                    logger.warning("the MLflow store is not reachable, will retry: %s", error)
+                    return False
+                logger.warning("the MLflow store rejected a record of %s: %s", spool.stem, error)
+                _quarantine(spool, line, error)
+            state.offset = line.end
+            state.save()
+        return True
+
+    def _send(self, name: str, record: Mapping[str, Any], state: _State) -> None:
+        if state.run_id is None:
+            state.run_id = self._find_or_create(name, record)
+            state.save()
+        run_id, client = state.run_id, self.client
+        path = self.sweep / record.get("path", "")
+        match record["kind"]:
+            case "start":
+                _log_params(client, run_id, record["params"])
+                self._set_tags(run_id, record["tags"])
+                client.update_run(run_id, status="RUNNING")
+            case "metrics":
+                stamp, step = record["timestamp_ms"], record["step"]
+                metrics = [Metric(k, v, stamp, step) for k, v in record["metrics"].items()]
+                client.log_batch(run_id, metrics=metrics)
+            case "tags":
+                self._set_tags(run_id, record["tags"])
+            case "artifact":
+                client.log_artifact(run_id, str(path))
+            case "image":
+                self._log_image(run_id, path, record["key"])
+            case "model":
+                self._log_model(name, path, record["files"], state)
+            case "end":
+                error = {"error": record["error"][:TAG_LIMIT]} if record.get("error") else {}
+                self._set_tags(run_id, {"status": record["status"], **error})
+                status = RUN_STATUS[record["status"]]
+                client.set_terminated(run_id, status, end_time=record["timestamp_ms"])
+
+    def _find_or_create(self, trial_id: str, record: Mapping[str, Any]) -> str:
+        query = f"tags.sweep_id = '{self.sweep_id}' AND tags.trial_id = '{trial_id}'"
+        found = self.client.search_runs([self.experiment_id], query, max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {
+            "role": "trial",
+            "sweep_id": self.sweep_id,
+            "trial_id": trial_id,
+            "status": "running",
+            "mlflow.parentRunId": self.parent_run_id,
+            **_origin(),
+        }
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=record["timestamp_ms"],
+            tags=tags,
+            run_name=record.get("name", trial_id),
+        )
+        return str(run.info.run_id)
+
+    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def _log_image(self, run_id: str, path: Path, key: str) -> None:
+        from PIL import Image
+
+        with Image.open(path) as image:
+            self.client.log_image(run_id, image, key=key, step=0, synchronous=True)
+
+    def _log_model(self, name: str, path: Path, files: list[str], state: _State) -> None:
+        if state.model_id is None:
+            model = self.client.create_logged_model(
+                self.experiment_id,
+                name=f"{self.sweep_id}-{name}",
+                source_run_id=state.run_id,
+                tags={"sweep_id": self.sweep_id, "trial_id": name},
+                model_type="rdsweep",
+            )
+            state.model_id = model.model_id
+            state.save()
+        for file in files:
+            self.client.log_model_artifact(state.model_id, str(path / file))
+        self.client.finalize_logged_model(state.model_id, "READY")
+        assert state.run_id is not None
+        self._set_tags(state.run_id, {"model_uri": f"models:/{state.model_id}"})
+
+
+def _is_rejection(error: Exception) -> bool:
+    """Whether sending the same record again cannot help."""
+    if isinstance(error, MlflowException):
+        code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        return 400 <= code < 500 and code not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
+    return isinstance(error, FileNotFoundError | ValueError | KeyError | TypeError)
+
+
+def _quarantine(spool: Path, line: Line, error: Exception) -> None:
+    with spool.with_suffix(".quarantine").open("a") as file:
+        file.write(json.dumps({"error": str(error), "record": line.record}) + "\n")
+
+
+def end_open(sweep: Path, trial_ids: list[str], status: str, reason: str) -> None:
+    """Spool the end of trials that could not say it themselves."""
+    for trial_id in trial_ids:
+        Spool(sweep, trial_id).end(status, reason)

@@ -1,1 +1,10 @@
 """The platform: sweeps on Ray, searched by Optuna, tracked in MLflow; the command line."""
+
+import os
+
+# They count when Ray is imported, which several modules do: no usage reports, no per-result CSV
+# and JSON files, state every minute, and the output engine that keeps silent when told to.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

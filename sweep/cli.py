@@ -80,12 +80,15 @@ def launch(
     """Launch a sweep: search, train and log every trial."""
     from rdmodels.data import load_splits
     from sweep import display
+    from sweep.directory import check_output
     from sweep.plan import make_plan
     from sweep.spec import apply_overrides, make_spec, read_yaml
 
     values = apply_overrides(read_yaml(config), set_ or [])
     spec = make_spec(values)
     directory = output or SWEEPS / f"{spec.name}-{_time()}"
+    if not dry_run:
+        check_output(directory)
     with out.status("Reading the images …"):
         splits = load_splits(spec.base)
     if dry_run:
@@ -105,9 +108,10 @@ def _run_launch(
     address: str | None,
 ) -> None:
     from sweep import display
-    from sweep.launch import Progress, check_output, launch, open_sweep, start_ray
+    from sweep.directory import open_sweep
+    from sweep.launch import launch, start_ray
+    from sweep.progress import Progress
 
-    check_output(directory)
     with out.status("Starting Ray …"):
         start_ray(spec, address)
     info = open_sweep(spec, values, directory, tracking_uri)
@@ -208,7 +212,7 @@ def report(
     from analysis.runs import read_sweep
     from analysis.sweeps import find_sweep
     from sweep import display
-    from sweep.launch import send_unsent
+    from sweep.directory import send_unsent
 
     directory = find_sweep(sweep, SWEEPS)
     with out.status("Sending what the MLflow store has not got yet …"):

@@ -1,7 +1,7 @@
 """What the command line shows: live progress, tables, closing lines."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from analysis.frontier import quality_of
+from analysis.frontier import frontier, quality_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from analysis.runs import Sweep
     from rdmodels.data import Splits
     from rdmodels.results import TrialResult
-    from sweep.launch import Outcome, Progress
+    from sweep.launch import Outcome
     from sweep.plan import Plan
+    from sweep.progress import Progress
     from sweep.spec import SweepSpec
 
 BEST_SHOWN = 5
@@ -164,40 +165,32 @@ def result_table(result: "TrialResult") -> Table:
 
 
 def models_table(models: "pd.DataFrame") -> Table:
-    """The models that `rdsweep evaluate` found."""
-    columns: Mapping[str, Callable[[Any], str]] = {
-        "model": str,
-        "beta": "{:.4g}".format,
-        "num_latent_channels": str,
-        "h_target": "{:.4g}".format,
-        "test_bpp": lambda v: number(v, 4),
-        "test_psnr_db": lambda v: number(v, 2),
-        "test_ssim": lambda v: number(v, 4),
-    }
-    return _table(models, columns)
+    """The models that `rdsweep evaluate` found, on their test images."""
+    ms_ssim = "ms_ssim" in set(models["distortion"])
+    return _table(models, "model", "Models, on test images", ms_ssim=ms_ssim)
 
 
 def frontier_table(sweep: "Sweep") -> Table:
-    """The frontier, ascending in rate."""
-    from analysis.frontier import frontier
+    """The frontier that validation images chose, ascending in rate, with its test figures."""
+    points = frontier(sweep.trials, sweep.info.distortion)
+    ms_ssim = sweep.info.distortion == "ms_ssim"
+    return _table(points, "trial_id", "Frontier, on test images", ms_ssim=ms_ssim)
 
-    columns: Mapping[str, Callable[[Any], str]] = {
-        "trial_id": str,
-        "beta": "{:.4g}".format,
-        "num_latent_channels": str,
-        "h_target": "{:.4g}".format,
-        "val_bpp": lambda v: number(v, 4),
-        "val_psnr_db": lambda v: number(v, 2),
-        "test_bpp": lambda v: number(v, 4),
-        "test_psnr_db": lambda v: number(v, 2),
+
+def _table(frame: "pd.DataFrame", name: str, title: str, *, ms_ssim: bool) -> Table:
+    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
+        name: (name.removesuffix("_id"), str),
+        "beta": ("beta", "{:.4g}".format),
+        "num_latent_channels": ("num_latent_channels", str),
+        "h_target": ("h_target", "{:.4g}".format),
+        "test_bpp": ("bpp", lambda value: number(value, 4)),
+        "test_psnr_db": ("PSNR, dB", lambda value: number(value, 2)),
     }
-    return _table(frontier(sweep.trials, sweep.info.distortion), columns)
-
-
-def _table(frame: "pd.DataFrame", columns: Mapping[str, Callable[[Any], str]]) -> Table:
-    table = Table()
-    for name in columns:
-        table.add_column(name, justify="left" if frame[name].dtype == object else "right")
+    if ms_ssim:
+        columns["test_ms_ssim"] = ("MS-SSIM", lambda value: number(value, 4))
+    table = Table(title=title, title_justify="left")
+    for key, (header, _) in columns.items():
+        table.add_column(header, justify="left" if key == name else "right", overflow="fold")
     for row in frame.to_dict("records"):
-        table.add_row(*(show(row[name]) for name, show in columns.items()))
+        table.add_row(*(show(row[key]) for key, (_, show) in columns.items()))
     return table

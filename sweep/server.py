@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.sweeps import SWEEP_FILE, find_sweep, read_info
+from analysis.sweeps import SWEEP_FILE, SweepInfo, find_sweep, read_info
 from rdmodels.config import ConfigError
 
 START_SECONDS = 90.0
@@ -30,14 +30,17 @@ def newest_sweep(root: Path) -> str:
     return str(files[-1].parent)
 
 
-def sweep_link(base: str, experiment_id: str, sweep_id: str) -> str:
-    """The address of a sweep's runs in MLflow's UI, opened in its machine-learning mode."""
-    query = {
+def print_links(console: Console, base: str, info: SweepInfo) -> None:
+    """The addresses of a sweep and of its trials in MLflow's UI, in its machine-learning mode."""
+    experiment = f"{base}/#/experiments/{info.experiment_id}/runs"
+    trials = {
         "workflowType": "machine_learning",
-        "searchFilter": f"tags.sweep_id = '{sweep_id}'",
+        "searchFilter": f"tags.sweep_id = '{info.sweep_id}' AND tags.role = 'trial'",
     }
-    encoded = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
-    return f"{base}/#/experiments/{experiment_id}/runs?{encoded}"
+    query = urllib.parse.urlencode(trials, quote_via=urllib.parse.quote)
+    sweep = f"{experiment}/{info.parent_run_id}?workflowType=machine_learning"
+    console.print(f"Sweep:  {sweep}", soft_wrap=True, highlight=False)
+    console.print(f"Trials: {experiment}?{query}", soft_wrap=True, highlight=False)
 
 
 def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> None:
@@ -48,8 +51,7 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
     """
     info = read_info(find_sweep(sweep, root))
     if not info.tracking_uri.startswith("sqlite:"):
-        link = sweep_link(info.tracking_uri.rstrip("/"), info.experiment_id, info.sweep_id)
-        console.print(link, soft_wrap=True, highlight=False)
+        print_links(console, info.tracking_uri.rstrip("/"), info)
         return
     check_port(host, port)
     server = start_server(info.tracking_uri, host, port)
@@ -57,8 +59,7 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
         base = f"http://{host}:{port}"
         with console.status("Starting MLflow …"):
             wait_until_healthy(base, server)
-        link = sweep_link(base, info.experiment_id, info.sweep_id)
-        console.print(link, soft_wrap=True, highlight=False)
+        print_links(console, base, info)
         console.print("Ctrl-C to stop")
         server.wait()
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,17 @@ class Flusher:
         self, sweep: Path, tracking_uri: str, experiment_id: str, parent_run_id: str, sweep_id: str
     ) -> None:
         self.sweep = sweep
-        self.client = make_client(tracking_uri)
+        self.tracking_uri = tracking_uri
         self.experiment_id = experiment_id
         self.parent_run_id = parent_run_id
         self.sweep_id = sweep_id
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """Made when there is something to send: the store may have moved since."""
+        return make_client(self.tracking_uri)
 
     def start(self) -> None:
         """Send what is spooled, from now on, in a thread."""

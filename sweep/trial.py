@@ -1,16 +1,25 @@
-"""run_trial: the one seam between the platform and the codec."""
+"""The one seam between the platform and the codec: `run_trial`, and how Ray runs it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from ray import tune
+
+from analysis.frontier import quality_of
+from rdmodels import checkpoint
 from rdmodels.checkpoint import load_codec
-from rdmodels.config import TrialConfig
+from rdmodels.config import TrialConfig, override
 from rdmodels.data import Splits
 from rdmodels.reconstructions import write_reconstructions
-from rdmodels.results import EpochRecord, TrialResult
+from rdmodels.results import EpochRecord, Metrics, TrialResult
 from rdmodels.training import finish, fit
+from sweep.spool import Spool
 
 RECONSTRUCTIONS = "reconstructions.png"
+TRIALS = "trials"
+ERROR_LENGTH = 5000
 
 
 def run_trial(
@@ -36,3 +45,65 @@ def run_trial(
     codec, _ = load_codec(directory, device)
     write_reconstructions(directory / RECONSTRUCTIONS, codec, splits.test)
     return result
+
+
+def ray_trial(
+    params: Mapping[str, Any],
+    *,
+    base: TrialConfig,
+    splits: Splits,
+    sweep: Path,
+    device: str,
+    threads: int,
+) -> None:
+    """One trial as Ray runs it: `run_trial` with its spool and Ray's own report."""
+    torch.set_num_threads(threads)
+    trial_id: str = params["trial_id"]
+    spool = Spool(sweep, trial_id)
+    directory = sweep / TRIALS / trial_id
+    try:
+        config = override(base, params["overrides"])
+        shown = " ".join(f"{k}={_short(v)}" for k, v in params["overrides"].items())
+        spool.start(f"{trial_id} {shown}", config.model_dump(), {"status": "running"})
+
+        def report(record: EpochRecord) -> None:
+            spool.metrics(record.metrics(), record.epoch)
+            tune.report({"epoch": record.epoch, "bpp": record.val.bpp})
+
+        result = run_trial(config, splits, directory, report, device=device)
+        spool.metrics(result.metrics())
+        spool.artifact(directory / RECONSTRUCTIONS)
+        spool.image(directory / RECONSTRUCTIONS, "reconstructions")
+        spool.model(directory, [checkpoint.MODEL, checkpoint.CONFIG])
+        final = {
+            "final": True,
+            "epoch": result.epochs,
+            "bpp": result.best.bpp,
+            "distortion": objective(result.best, config.distortion),
+            "quality": quality(result.best, config.distortion),
+        }
+    except Exception as error:
+        spool.tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
+        raise
+    finally:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    tune.report(final)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def quality(metrics: Metrics, distortion: str) -> float | None:
+    """What the frontier maximises: PSNR in dB, or MS-SSIM."""
+    value: float | None = getattr(metrics, quality_of(distortion).name)
+    return value
+
+
+def objective(metrics: Metrics, distortion: str) -> float:
+    """The distortion that the search minimises: MSE on [0, 1], or 1 - MS-SSIM."""
+    if distortion == "ms_ssim":
+        assert metrics.ms_ssim is not None
+        return 1.0 - metrics.ms_ssim
+    return metrics.mse

@@ -1,0 +1,55 @@
+"""Fixtures that several rooms share: small data, a small trained model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rdmodels.config import TrialConfig, make_trial
+from rdmodels.data import Splits, load_splits
+from rdmodels.training import finish, fit
+
+torch.set_num_threads(1)
+
+SMALL = {
+    "width": 8,
+    "groups": 1,
+    "num_latent_channels": 4,
+    "context_features": 8,
+    "epochs": 2,
+    "beta": 0.01,
+    "train_images": 200,
+    "test_images": 40,
+}
+
+
+@pytest.fixture(scope="session")
+def small_config() -> TrialConfig:
+    return make_trial(SMALL)
+
+
+@pytest.fixture(scope="session")
+def digits(small_config: TrialConfig) -> Splits:
+    return load_splits(small_config)
+
+
+@pytest.fixture(scope="session")
+def trained(
+    small_config: TrialConfig, digits: Splits, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The directory of a small model trained on digits."""
+    directory = tmp_path_factory.mktemp("trained")
+    list(fit(small_config, digits, directory))
+    finish(directory, digits)
+    return directory
+
+
+def write_photo(path: Path, height: int, width: int, seed: int = 0, mode: str = "RGB") -> None:
+    """A smooth random picture as an image file."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (max(2, height // 16), max(2, width // 16), 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.convert(mode).save(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -30,6 +31,7 @@ __all__ = [
     "SweepInfo",
     "SweepReadError",
     "columns",
+    "download_model",
     "figure_names",
     "find_sweep",
     "read_info",
@@ -127,6 +129,30 @@ def reconstructions(sweep: Sweep, trial_id: str) -> bytes | None:
         except (MlflowException, SQLAlchemyError, OSError) as error:
             logger.info("trial %s has no %s: %s", trial_id, RECONSTRUCTIONS, error)
             return None
+
+
+def download_model(uri: str, tracking_uri: str, folder: Path) -> Path:
+    """Fetch a trial's model into `folder`; returns the directory its files are in.
+
+    Args:
+        uri: `models:/MODEL_ID`, or `runs:/RUN_ID`, whose trial's model is taken.
+
+    Raises:
+        SweepReadError: if there is no such model, or the store does not answer.
+    """
+    with _answers(tracking_uri):
+        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        if uri.startswith("runs:/"):
+            run = client.get_run(uri.removeprefix("runs:/").split("/")[0])
+            if "model_uri" not in run.data.tags:
+                raise SweepReadError(f"{uri} has no model: is its trial complete?")
+            uri = run.data.tags["model_uri"]
+        # By its location: given the model's URI, MLflow would ask its default store instead.
+        location = client.get_logged_model(uri.removeprefix("models:/")).artifact_location
+        found = download_artifacts(
+            artifact_uri=location, dst_path=str(folder), tracking_uri=tracking_uri
+        )
+    return Path(found)
 
 
 def columns(info: SweepInfo) -> list[str]:

@@ -10,8 +10,9 @@ Norm = Callable[[int], nn.Module]
 def make_norm(kind: str) -> Norm:
     """The normalisation put after every inner convolution, as a function of its channels.
 
-    "group" keeps no running statistics, so training and evaluation compute the same function;
-    "batch" is the paper's (decay 0.9, eps 1e-5).
+    "batch" is the paper's (decay 0.9, eps 1e-5), its statistics re-estimated before evaluations by
+    `rdmodels.training.reestimate_batch_norm`. "group" keeps no statistics, so training and
+    evaluation compute the same function, but it starts slowly and may collapse to a rate of zero.
     """
     if kind == "batch":
         return lambda channels: nn.BatchNorm2d(channels, momentum=0.1, eps=1e-5)

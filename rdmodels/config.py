@@ -66,10 +66,10 @@ class TrialConfig(BaseModel):
     sigma: float = Field(1.0, gt=0, description="softness of the quantizer")
     importance_map: bool = Field(True, description="mask latents by an importance map")
     context_features: int = Field(24, ge=2, le=128, description="k: features of the context model")
-    normalisation: Literal["group", "batch"] = Field(
-        "group",
-        description="after each inner convolution; the paper's is batch, whose running statistics"
-        " lag behind the quantizer (see tests/benchmarks/normalisation.py)",
+    normalisation: Literal["batch", "group"] = Field(
+        "batch",
+        description="after each inner convolution; batch statistics are re-estimated before each"
+        " evaluation, running ones lag behind (tests/benchmarks/normalisation.py compares)",
     )
 
     # Loss

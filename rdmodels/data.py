@@ -170,6 +170,29 @@ def _with_color(images: ImageSet, color: str) -> ImageSet:
     return ImageSet(np.stack(converted) if stacked else converted, images.names)
 
 
+def read_image(file: Path, channels: int) -> Pixels:
+    """One image file as 8-bit pixels (channels, H, W); grey becomes RGB where RGB is wanted.
+
+    Raises:
+        DatasetError: if it cannot be read, or would lose colour or transparency.
+    """
+    try:
+        with Image.open(file) as opened:
+            alpha = opened.convert("RGBA").getchannel("A") if _has_alpha(opened) else None
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(file, error) from error
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        raise DatasetError(f"{file} has transparent pixels, which this codec has not: flatten it")
+    image = _decode(file)
+    if channels == 1 and image.mode != "L":
+        raise DatasetError(f"{file} has colour, but the model codes grey images: convert it first")
+    return _planes(image, "L" if channels == 1 else "RGB")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
+
+
 def _convert(image: Pixels, color: str) -> Pixels:
     pillow = Image.fromarray(image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0))
     return _planes(pillow, "L" if color == "grey" else "RGB")
@@ -301,9 +324,11 @@ def _decode(file: Path) -> Image.Image:
                 raise DatasetError(f"{file} has mode {image.mode}: convert it to 8 bits")
             return image.convert("L" if image.mode in ("1", "L") else "RGB")
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(
-            f"{file} cannot be read as an image ({error}): repair it or remove it"
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{file} cannot be read as an image ({error}): repair it or remove it")
 
 
 class TrainingBatches:

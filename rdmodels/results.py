@@ -10,7 +10,10 @@ from rdmodels.metrics import mean_of
 class ImageResult:
     """Rate and quality of one image; conventions in `rdmodels.metrics`.
 
-    `bits_estimated` is the cross-entropy of its symbols under the context model.
+    bits_estimated: cross-entropy of its symbols under the float context model. bits_written: of
+    its stream, header included; None where nothing was written. Small images of one size share a
+    stream: `stream_images` says how many, and each one's bits and seconds are its share (of the
+    payload in proportion to `bits_estimated`, of the rest evenly).
     """
 
     name: str
@@ -21,16 +24,26 @@ class ImageResult:
     psnr_db: float | None
     ssim: float | None
     ms_ssim: float | None
+    bits_written: float | None = None
+    bits_header: float | None = None
+    stream_images: int | None = None
+    encode_seconds: float | None = None
+    decode_seconds: float | None = None
+    decoded_equal: bool | None = None
 
 
 @dataclass(frozen=True)
 class Metrics:
     """Means over the images of one split. None where a value does not exist.
 
-    loss: the training criterion, distortion + beta * rate excess, on these images.
+    bpp: bytes that were written and decoded back, headers included, in the final figures
+    (`best/`, `test/`); the estimate while training (`val/`). bpp_estimated: the cross-entropy
+    under the float context model, beside the former. loss: the training criterion, distortion +
+    beta * rate excess, on these images.
     """
 
     bpp: float
+    bpp_estimated: float | None
     bits_per_symbol: float
     mse: float
     psnr_db: float | None
@@ -51,16 +64,20 @@ class TrainMetrics:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What `fit` yields after each epoch. `epoch` counts from 0, `seconds` is its whole time."""
+    """What `fit` yields after each epoch. `epoch` counts from 0, `seconds` is its whole time.
+
+    val: None if the evaluation failed, so that its figures are no data points.
+    """
 
     epoch: int
     seconds: float
     train: TrainMetrics
-    val: Metrics
+    val: Metrics | None
 
     def metrics(self) -> dict[str, float]:
         """The record's values by metric key; missing values are left out."""
-        return keyed("train", self.train) | keyed("val", self.val)
+        val = {} if self.val is None else keyed("val", self.val)
+        return keyed("train", self.train) | val
 
 
 @dataclass(frozen=True)
@@ -99,8 +116,11 @@ def summarise(images: Sequence[ImageResult], loss: float) -> Metrics:
     """Means over images: bpp, MSE, PSNR … per image first, then averaged."""
     assert images
     count = len(images)
+    estimated = sum(image.bits_estimated / image.pixels for image in images) / count
+    written = mean_of([i.bits_written and i.bits_written / i.pixels for i in images])
     return Metrics(
-        bpp=sum(image.bits_estimated / image.pixels for image in images) / count,
+        bpp=estimated if written is None else written,
+        bpp_estimated=None if written is None else estimated,
         bits_per_symbol=sum(i.bits_estimated for i in images) / sum(i.symbols for i in images),
         mse=sum(image.mse for image in images) / count,
         psnr_db=mean_of([image.psnr_db for image in images]),

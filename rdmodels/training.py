@@ -6,6 +6,7 @@ and everything the training needs to go on lies in its directory.
 
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from rdmodels import checkpoint
+from rdmodels.bitstream import CodingModel, make_coding_model
 from rdmodels.codec import Codec
 from rdmodels.config import ORIGINAL_DISTORTION_SCALE, ConfigError, TrialConfig
 from rdmodels.data import ImageSet, Splits, TrainingBatches, channel_statistics
-from rdmodels.evaluation import evaluate
+from rdmodels.evaluation import EvaluationError, evaluate, evaluate_coded, write_images
+from rdmodels.integer_context import (
+    calibration_symbols,
+    convert_context,
+    save_integer_context,
+)
 from rdmodels.loss import rate_distortion_loss
 from rdmodels.results import EpochRecord, Metrics, TrainMetrics, TrialResult
 
-REESTIMATION_BATCHES = 32
+logger = logging.getLogger(__name__)
+
+REESTIMATION_BATCHES = 16
+TEST_IMAGES = "test.parquet"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -60,7 +70,7 @@ def make_optimiser(codec: Codec, config: TrialConfig) -> torch.optim.Adam:
         {"params": centers, "weight_decay": config.centers_decay / scale},
         {"params": context, "lr": config.context_learning_rate},
     ]
-    return torch.optim.Adam(groups, lr=config.learning_rate)
+    return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
 
 
 def fit(
@@ -82,7 +92,7 @@ def fit(
 
     Raises:
         NonFiniteLossError: if the loss of an epoch is not finite.
-        EvaluationError: if a validation's figures cannot be data points.
+        EvaluationError: if no validation has given figures that can be data points.
         ConfigError: if `resume` meets a checkpoint of another configuration.
     """
     device = torch.device(device)
@@ -101,34 +111,66 @@ def fit(
         train = _train_epoch(codec, optimiser, batches, config, epoch)
         if config.normalisation == "batch":
             reestimate_batch_norm(codec, batches, epoch)
-        val = evaluate(codec, splits.validation, config).metrics
+        val = _validate(codec, splits.validation, config)
         progress = progress.after(epoch, val, time.perf_counter() - started)
-        if progress.best_epoch == epoch:
+        if val is not None and progress.best_epoch == epoch:
             record = {"epoch": epoch, "val": dataclasses.asdict(val)}
             checkpoint.save(directory / checkpoint.MODEL, codec.state_dict(), record)
         _save(directory, codec, optimiser, config, progress)
         yield EpochRecord(epoch, time.perf_counter() - started, train, val)
+    if progress.best_epoch < 0:
+        raise EvaluationError(
+            f"none of {config.epochs} epochs gave a validation whose figures can be data points:"
+            " the log has the reasons"
+        )
+
+
+def _validate(codec: Codec, images: ImageSet, config: TrialConfig) -> Metrics | None:
+    try:
+        return evaluate(codec, images, config).metrics
+    except EvaluationError as error:
+        # Early epochs may fail where later ones do not; such an epoch is never the best.
+        logger.warning("%s", error)
+        return None
 
 
 def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu") -> TrialResult:
     """Final figures of the training in `directory`: its best weights on validation and test.
 
-    This is the only place where test images are looked at.
+    The weights become a codec: the context model is converted to integers, every image is written
+    as bytes and decoded back, and rate and quality are those of the bytes. This is the only place
+    where test images are looked at; their per-image table is `test.parquet`.
 
     Raises:
-        EvaluationError: if the figures cannot be data points.
+        EvaluationError: if the figures cannot be data points, or a stream does not come back.
         ConfigError: if the directory holds no training.
     """
-    codec, config = checkpoint.load_codec(directory, device)
+    model = coding_model(directory, splits.train, device)
     saved = checkpoint.load(directory / checkpoint.CHECKPOINT).record
     progress = _Progress(**saved["progress"])
+    best = evaluate_coded(model, splits.validation)
+    test = evaluate_coded(model, splits.test)
+    write_images(directory / TEST_IMAGES, test.images)
     return TrialResult(
         best_epoch=progress.best_epoch,
         epochs=progress.epochs,
         train_seconds=progress.seconds,
-        best=evaluate(codec, splits.validation, config).metrics,
-        test=evaluate(codec, splits.test, config).metrics,
+        best=best.metrics,
+        test=test.metrics,
     )
+
+
+def coding_model(
+    directory: Path, train: ImageSet, device: torch.device | str = "cpu"
+) -> CodingModel:
+    """The model in `directory`, ready to code, its context model converted to integers.
+
+    The conversion, calibrated on training images, is stored beside the weights.
+    """
+    codec, config = checkpoint.load_codec(directory, device)
+    integer = convert_context(codec, calibration_symbols(codec, train))
+    save_integer_context(directory, integer)
+    return make_coding_model(codec, integer, config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,14 +180,11 @@ class _Progress:
     best_loss: float = float("inf")
     seconds: float = 0.0
 
-    def after(self, epoch: int, val: Metrics, seconds: float) -> "_Progress":
-        better = val.loss < self.best_loss
-        return _Progress(
-            epoch + 1,
-            epoch if better else self.best_epoch,
-            val.loss if better else self.best_loss,
-            self.seconds + seconds,
-        )
+    def after(self, epoch: int, val: Metrics | None, seconds: float) -> "_Progress":
+        spent = self.seconds + seconds
+        if val is not None and val.loss < self.best_loss:
+            return _Progress(epoch + 1, epoch, val.loss, spent)
+        return dataclasses.replace(self, epochs=epoch + 1, seconds=spent)
 
 
 def _train_epoch(
@@ -202,7 +241,8 @@ def reestimate_batch_norm(codec: Codec, batches: TrainingBatches, epoch: int) ->
         norm.reset_running_stats()
         norm.momentum = None
     for _, x in zip(range(REESTIMATION_BATCHES), batches.epoch(epoch), strict=False):
-        codec(x)
+        (y_hat, _), _ = codec.encode(x)
+        codec.decode(y_hat, (x.shape[-2], x.shape[-1]))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 

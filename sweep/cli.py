@@ -18,12 +18,30 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
+EXPECTED = {"ConfigError", "TrackingError", "SweepReadError", "BitstreamError"}
+EXPECTED |= {"NonFiniteLossError", "EvaluationError"}
+"""Errors whose message is all a user needs; by name, as importing them loads what they guard."""
+
 SWEEPS = Path("sweeps")
 MODELS = Path("models")
 
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; may be repeated."),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="A model's directory, SWEEP@POINT (a trial of the sweep's frontier, or the highest"
+        " rate in bpp), or an MLflow model URI."
+    ),
+]
+CodedOption = Annotated[
+    Path, typer.Option("--output", "-o", help="A file for one input, else a directory.")
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="Where an MLflow model URI is [sweeps/mlflow.db]."),
 ]
 SweepArgument = Annotated[str, typer.Argument(help="A sweep's directory, or its id.")]
 
@@ -33,18 +51,11 @@ def main() -> None:
     debug = "--debug" in sys.argv
     try:
         app()
-    except ValueError as error:
-        if debug or not _is_expected(error):
+    except Exception as error:
+        if debug or not EXPECTED & {base.__name__ for base in type(error).__mro__}:
             raise
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-def _is_expected(error: ValueError) -> bool:
-    from rdmodels.config import ConfigError
-
-    names = {"ConfigError", "TrackingError", "SweepReadError", "BitstreamError"}
-    return isinstance(error, ConfigError) or type(error).__name__ in names
 
 
 @app.callback()
@@ -198,6 +209,40 @@ def evaluate(
     out.print(display.models_table(table))
     page = write_evaluation(table, pictures, output or directory / "evaluation.html")
     out.print(f"Plot and reconstructions: {page}", soft_wrap=True)
+
+
+@app.command()
+def compress(
+    images: Annotated[list[Path], typer.Argument(help="Image files that Pillow reads.")],
+    model: ModelOption,
+    output: CodedOption,
+    tracking_uri: StoreOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
+) -> None:
+    """Compress images with a trained model."""
+    from sweep import display
+    from sweep.coding import compress_files, open_model
+    from sweep.single import pick_device
+
+    with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
+        out.print(display.coded_table(compress_files(coder, images, output)))
+
+
+@app.command()
+def decompress(
+    files: Annotated[list[Path], typer.Argument(help="Streams that `rdsweep compress` wrote.")],
+    model: ModelOption,
+    output: CodedOption,
+    tracking_uri: StoreOption = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
+) -> None:
+    """Decompress streams to PNG, with the model that compressed them."""
+    from sweep import display
+    from sweep.coding import decompress_files, open_model
+    from sweep.single import pick_device
+
+    with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
+        out.print(display.coded_table(decompress_files(coder, files, output)))
 
 
 @app.command()

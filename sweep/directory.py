@@ -16,6 +16,7 @@ from sweep.spec import SweepSpec
 from sweep.spool import Spool
 
 REPORT = "report"
+TRIALS = "trials"
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """What the command line shows: live progress, tables, closing lines."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.runs import Sweep
     from rdmodels.data import Splits
     from rdmodels.results import TrialResult
+    from sweep.coding import Coded
     from sweep.launch import Outcome
     from sweep.plan import Plan
     from sweep.progress import Progress
@@ -46,6 +48,7 @@ def number(value: float | None, digits: int) -> str:
 def live_progress(console: Console, progress: "Progress", spec: "SweepSpec") -> Iterator[None]:
     """Show the sweep's progress while it runs; on a pipe, one line per finished trial."""
     if not console.is_terminal:
+        progress.announce = partial(console.print, highlight=False, soft_wrap=True)
         yield
         return
     with Live(
@@ -161,6 +164,18 @@ def result_table(result: "TrialResult") -> Table:
     for name, m in (("validation", result.best), ("test", result.test)):
         figures = (number(m.bpp, 4), number(m.bits_per_symbol, 3), number(m.psnr_db, 2))
         table.add_row(name, *figures, number(m.ssim, 4))
+    return table
+
+
+def coded_table(files: Iterable["Coded"]) -> Table:
+    """Files as they are compressed or decompressed."""
+    table = Table()
+    for name in ("file", "written", "pixels", "bytes", "bpp", "PSNR, dB"):
+        table.add_column(name, justify="left" if name in ("file", "written") else "right")
+    for file in files:
+        size = f"{file.width}x{file.height}"
+        figures = (str(file.stream_bytes), f"{file.bpp:.4f}", number(file.psnr_db, 2))
+        table.add_row(str(file.source), str(file.path), size, *figures)
     return table
 
 

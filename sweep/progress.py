@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from sweep.spool import FOLDER, Spool, last_record
 
 @dataclass
 class Progress:
-    """Where a running sweep stands; written by Ray's thread, read by whoever shows it."""
+    """Where a running sweep stands; written by Ray's thread, read by whoever shows it.
+
+    announce: called with a line for each trial that ends, if given.
+    """
 
     trials: int
     epochs_in_all: int
@@ -30,6 +33,7 @@ class Progress:
     points: list[tuple[str, float, float]] = field(default_factory=list)
     hypervolume: float = 0.0
     errors: list[str] = field(default_factory=list)
+    announce: Callable[[str], None] | None = None
 
     def front(self) -> list[tuple[str, float, float]]:
         """The points (trial id, bpp, quality) that no other one beats, ascending in rate."""
@@ -69,6 +73,10 @@ class TrialEnds:
             error = _error_of(self.directory, trial_id)
             progress.errors.append(f"{trial_id}: {error}")
         Spool(self.directory, trial_id).end(status, error)
+        if progress.announce is not None:
+            done = progress.complete + progress.failed
+            figures = "" if status != "complete" else f"  bpp {result['bpp']:.4g}"
+            progress.announce(f"{done}/{progress.trials} {trial_id} {status}{figures}")
         Spool(self.directory, "sweep").metrics(
             {
                 "hypervolume": progress.hypervolume,

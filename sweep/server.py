@@ -1,6 +1,7 @@
 """rdsweep ui: an MLflow server for the store of a sweep, and the link to it."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -55,6 +56,8 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
         return
     check_port(host, port)
     server = start_server(info.tracking_uri, host, port)
+    # Without this a plain `kill` would leave the server behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         base = f"http://{host}:{port}"
         with console.status("Starting MLflow …"):

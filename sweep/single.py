@@ -15,9 +15,10 @@ import torch
 from rdmodels import checkpoint
 from rdmodels.config import ConfigError, TrialConfig, make_trial, override, read_config
 from rdmodels.data import Splits, load_splits
-from rdmodels.evaluation import evaluate
+from rdmodels.evaluation import evaluate_coded
 from rdmodels.reconstructions import reconstruction_grid
 from rdmodels.results import EpochRecord, TrialResult, keyed
+from rdmodels.training import coding_model
 from sweep.spec import apply_overrides, read_yaml
 from sweep.trial import run_trial
 
@@ -112,7 +113,7 @@ def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
 
         def report(record: EpochRecord) -> None:
             _append(job.directory / METRICS, {"epoch": record.epoch, **record.metrics()})
-            message = f"bpp {record.val.bpp:.3f}  PSNR {record.val.psnr_db or 0:.2f} dB"
+            message = _summary(record)
             logger.info("epoch %d: loss %.5g, %s", record.epoch, record.train.loss, message)
             advance(record.epoch + 1, message)
 
@@ -129,6 +130,13 @@ def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def _summary(record: EpochRecord) -> str:
+    if record.val is None:
+        return "the validation failed, see the log"
+    quality = "lossless" if record.val.psnr_db is None else f"{record.val.psnr_db:.2f} dB"
+    return f"bpp {record.val.bpp:.3f}  PSNR {quality}"
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:
@@ -172,7 +180,7 @@ def find_models(directory: Path) -> list[Path]:
 def evaluate_models(
     root: Path, models: Sequence[Path], *, device: str, advance: Advance
 ) -> tuple[pd.DataFrame, dict[str, bytes]]:
-    """Evaluate every model on the test images of its own data set.
+    """Evaluate every model on the test images of its own data set, in bytes decoded back.
 
     Returns:
         A row a model: its path below `root`, its configuration's fields and `test_*` figures; and
@@ -182,19 +190,20 @@ def evaluate_models(
     splits: dict[str, Splits] = {}
     rows, pictures = [], {}
     for index, path in enumerate(models):
-        codec, config = checkpoint.load_codec(path, where)
+        config = read_config(path / checkpoint.CONFIG)
         key = config.model_dump_json(include=DATA_FIELDS)
         if key not in splits:
             splits[key] = load_splits(config)
         test = splits[key].test
+        model = coding_model(path, splits[key].train, where)
         name = str(path.relative_to(root)) if path != root else path.resolve().name
-        figures = keyed("test", evaluate(codec, test, config).metrics)
+        figures = keyed("test", evaluate_coded(model, test).metrics)
         rows.append(
             {"model": name, **config.model_dump()}
             | {key.replace("/", "_"): value for key, value in figures.items()}
         )
         buffer = BytesIO()
-        reconstruction_grid(codec, test).save(buffer, format="PNG")
+        reconstruction_grid(model.codec, test).save(buffer, format="PNG")
         pictures[name] = buffer.getvalue()
         advance(index + 1, name)
     return pd.DataFrame(rows).sort_values("test_bpp", ignore_index=True), pictures

@@ -12,13 +12,14 @@ from rdmodels import checkpoint
 from rdmodels.checkpoint import load_codec
 from rdmodels.config import TrialConfig, override
 from rdmodels.data import Splits
+from rdmodels.integer_context import INTEGER_CONTEXT
 from rdmodels.reconstructions import write_reconstructions
 from rdmodels.results import EpochRecord, Metrics, TrialResult
-from rdmodels.training import finish, fit
+from rdmodels.training import TEST_IMAGES, finish, fit
+from sweep.directory import TRIALS
 from sweep.spool import Spool
 
 RECONSTRUCTIONS = "reconstructions.png"
-TRIALS = "trials"
 ERROR_LENGTH = 5000
 
 
@@ -68,13 +69,15 @@ def ray_trial(
 
         def report(record: EpochRecord) -> None:
             spool.metrics(record.metrics(), record.epoch)
-            tune.report({"epoch": record.epoch, "bpp": record.val.bpp})
+            bpp = {} if record.val is None else {"bpp": record.val.bpp}
+            tune.report({"epoch": record.epoch, **bpp})
 
         result = run_trial(config, splits, directory, report, device=device)
         spool.metrics(result.metrics())
         spool.artifact(directory / RECONSTRUCTIONS)
         spool.image(directory / RECONSTRUCTIONS, "reconstructions")
-        spool.model(directory, [checkpoint.MODEL, checkpoint.CONFIG])
+        spool.artifact(directory / TEST_IMAGES)
+        spool.model(directory, [checkpoint.MODEL, INTEGER_CONTEXT, checkpoint.CONFIG])
         final = {
             "final": True,
             "epoch": result.epochs,

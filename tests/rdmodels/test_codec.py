@@ -94,7 +94,7 @@ def test_the_importance_map_opens_channels_from_the_first() -> None:
     assert z0.grad[0, 0, 1] > 0
 
 
-@pytest.mark.parametrize("values", [{}, {"importance_map": False}, {"normalisation": "batch"}])
+@pytest.mark.parametrize("values", [{}, {"importance_map": False}, {"normalisation": "group"}])
 @pytest.mark.parametrize("size", [(16, 24), (13, 9), (8, 8)])
 def test_any_size_comes_back_in_its_own_shape(
     values: dict[str, object], size: tuple[int, int]

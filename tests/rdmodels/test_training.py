@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from rdmodels import checkpoint
+from rdmodels import checkpoint, training
 from rdmodels.config import ConfigError, TrialConfig, make_trial, override
 from rdmodels.data import Splits
 from rdmodels.evaluation import EvaluationError, evaluate
@@ -30,12 +30,15 @@ def test_training_lowers_the_loss_and_leaves_a_model(
     config = override(small_config, {"epochs": 6, "width": 16, "batch_size": 10})
     records = list(fit(config, digits, tmp_path))
     assert [record.epoch for record in records] == list(range(6))
-    assert records[-1].val.loss < records[0].val.loss
-    assert records[-1].val.mse < records[0].val.mse
+    losses = [record.val.loss for record in records if record.val]
+    assert losses[-1] < losses[0]
     result = finish(tmp_path, digits)
-    best = min(records, key=lambda record: record.val.loss)
-    assert result.best_epoch == best.epoch
-    assert result.best == best.val
+    assert result.best_epoch == losses.index(min(losses))
+    best = records[result.best_epoch].val
+    assert best is not None
+    assert result.best.bpp_estimated == pytest.approx(best.bpp, rel=1e-5)
+    assert result.best.loss == pytest.approx(best.loss, rel=1e-5)
+    assert result.best.mse == pytest.approx(best.mse, rel=1e-3)
     assert result.epochs == 6
 
 
@@ -58,7 +61,7 @@ def test_training_leaves_the_global_random_state_alone(
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("values", [{}, {"normalisation": "batch"}])
+@pytest.mark.parametrize("values", [{}, {"normalisation": "group"}])
 def test_a_resumed_training_equals_an_unbroken_one(
     values: dict[str, object], small_config: TrialConfig, digits: Splits, tmp_path: Path
 ) -> None:
@@ -99,6 +102,27 @@ def test_a_rate_above_raw_coding_is_a_failed_evaluation(
         evaluate(codec, digits.validation, small_config)
 
 
+def test_an_epoch_whose_evaluation_failed_is_no_data_point(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = training.evaluate
+    calls = itertools.count()
+
+    def failing(*arguments: object) -> object:
+        if next(calls) in (0, 2):
+            raise EvaluationError("above raw coding")
+        return honest(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "evaluate", failing)
+    records = list(fit(override(small_config, {"epochs": 3}), digits, tmp_path / "a"))
+    assert [record.val is None for record in records] == [True, False, True]
+    assert not any(key.startswith("val/") for key in records[0].metrics())
+    assert finish(tmp_path / "a", digits).best_epoch == 1
+    calls = itertools.repeat(0)
+    with pytest.raises(EvaluationError, match="none of 2 epochs"):
+        list(fit(small_config, digits, tmp_path / "b"))
+
+
 def test_evaluation_does_not_depend_on_the_batch_size(
     small_config: TrialConfig, digits: Splits, trained: Path
 ) -> None:
@@ -119,8 +143,8 @@ def test_speed_options_train_to_about_the_same_figures(
     assert fast[-1].val.mse == pytest.approx(plain[-1].val.mse, rel=0.1)
 
 
-def test_a_model_directory_is_safetensors_and_json(trained: Path) -> None:
-    assert {file.suffix for file in trained.iterdir()} == {".json", ".safetensors"}
+def test_a_model_directory_holds_no_pickles(trained: Path) -> None:
+    assert {file.suffix for file in trained.iterdir()} == {".json", ".safetensors", ".parquet"}
     assert json.loads((trained / "config.json").read_text())["width"] == 8
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 
 import optuna
@@ -18,7 +19,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from analysis.runs import read_sweep
+from sweep.server import check_port
 from tests.sweep.test_cli import CODE, rdsweep
+from tests.sweep.test_tracking import free_port
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -78,6 +81,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = rdsweep("launch", config, "--output", "sweeps/mixed", cwd=root)
     assert done.returncode == 0, done.stderr
     assert "2 complete, 2 failed" in done.stdout
+    assert "4/4 t000" in done.stdout
     assert "NonFiniteLossError" in done.stderr
     done = rdsweep("report", "sweeps/mixed", cwd=root)
     assert done.returncode == 0, done.stderr
@@ -159,6 +163,32 @@ def test_every_model_of_a_sweep_can_be_evaluated(mixed: Path) -> None:
     done = rdsweep("evaluate", str(mixed / "trials"), cwd=mixed.parents[1])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("t000") >= 2
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_serves_the_store_and_prints_links_that_find_the_trials(
+    mixed: Path, stop: signal.Signals
+) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, "ui", "sweeps/mixed", "--port", str(port)],
+        cwd=mixed.parents[1],
+        env={**os.environ, "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    links = [process.stdout.readline(), process.stdout.readline()]
+    base = f"http://127.0.0.1:{port}"
+    for link in links:
+        assert link.split()[1].startswith(f"{base}/#/experiments/")
+        assert "workflowType=machine_learning" in link
+    query = urllib.parse.parse_qs(links[1].split("?")[1])["searchFilter"][0].strip()
+    experiment = json.loads((mixed / "sweep.json").read_text())["experiment_id"]
+    assert len(MlflowClient(base).search_runs([experiment], query)) == 4
+    process.send_signal(stop)
+    process.wait(timeout=60)
+    check_port("127.0.0.1", port)
 
 
 @pytest.mark.slow

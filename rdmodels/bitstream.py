@@ -1,0 +1,388 @@
+"""Images to bytes and back: compress and decompress, and the container around their symbols.
+
+    x -> Codec.encode -> symbols -> encode_symbols -> payload | header + payload
+    x_hat <- Codec.decode <- symbols <- decode_symbols <- payload | header + payload
+
+A stream is a header and the range coder's message. Numbers of the header are varints (7 bits a
+byte, lowest first, the high bit says that more follow):
+
+| bytes | field                                                                    |
+|-------|--------------------------------------------------------------------------|
+| 3     | magic `RDI`                                                              |
+| 1     | version, 1                                                               |
+| 4     | model id                                                                 |
+| 1..   | number of images N, image channels, H, W, latent channels C, centers L   |
+| 1..   | payload length in bytes                                                  |
+| 4     | CRC-32 of all header bytes before it and the payload, little-endian      |
+
+That is 19 bytes for a 28x28 image. The model id is the start of a SHA-256 over everything that the
+decoder of a stream computes with: the sizes in the configuration, the image decoder, its centers
+and statistics, and the integer context model. All images of a stream have one size; sides that are
+no multiple of 8 are padded for coding, and the padding is cut off again.
+
+Symbols come back bit for bit on every machine. Pixels are then computed by a float network, so
+between machines, or between a batch and single images, a few may differ by one of 255 levels.
+"""
+
+import hashlib
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdmodels.checkpoint import load_codec
+from rdmodels.codec import Codec
+from rdmodels.config import STRIDE, ConfigError, TrialConfig
+from rdmodels.data import to_float
+from rdmodels.entropy import (
+    BitstreamError,
+    LatentShape,
+    decode_symbols,
+    encode_symbols,
+    least_bytes,
+)
+from rdmodels.integer_context import IntegerContext, load_integer_context
+from rdmodels.metrics import to_uint8
+
+__all__ = [
+    "BitstreamError",
+    "CodingModel",
+    "Header",
+    "compress",
+    "compress_batch",
+    "compress_symbols",
+    "decompress",
+    "decompress_batch",
+    "decompress_symbols",
+    "load_coding_model",
+    "make_coding_model",
+    "read_header",
+]
+
+Pixels = NDArray[np.uint8]
+
+MAGIC = b"RDI"
+VERSION = 1
+MODEL_ID_BYTES = 4
+CHECKSUM_BYTES = 4
+MAX_SIDE = 2**16
+MAX_PIXELS = 2**26
+"""Pixels of all images of a stream together."""
+CHUNK_PIXELS = 2**18
+"""Pixels that go through the autoencoder at once, if images are smaller."""
+
+DECODER_FIELDS = (
+    "width",
+    "groups",
+    "num_latent_channels",
+    "num_centers",
+    "context_features",
+    "normalisation",
+)
+
+
+@dataclass(frozen=True)
+class CodingModel:
+    """Everything that coding images needs. `model_id` ties streams to it."""
+
+    codec: Codec
+    integer_context: IntegerContext
+    model_id: bytes
+    config: TrialConfig
+
+
+class Header(NamedTuple):
+    """What a stream says of itself; it has `header_bytes` + `payload_bytes` bytes."""
+
+    model_id: bytes
+    images: int
+    channels: int
+    height: int
+    width: int
+    num_latent_channels: int
+    num_centers: int
+    payload_bytes: int
+    header_bytes: int
+
+    @property
+    def latent(self) -> LatentShape:
+        """Shape of the symbols."""
+        rows, columns = -(-self.height // STRIDE), -(-self.width // STRIDE)
+        return LatentShape(self.images, self.num_latent_channels, rows, columns)
+
+
+def make_coding_model(
+    codec: Codec, integer_context: IntegerContext, config: TrialConfig
+) -> CodingModel:
+    """A trained codec, in evaluation mode from here on, and its converted context model.
+
+    Raises:
+        ConfigError: if the two are not of the same sizes.
+    """
+    sizes = (integer_context.num_centers, integer_context.features)
+    if sizes != (config.num_centers, config.context_features):
+        raise ConfigError(
+            f"the integer context model has {sizes[0]} centers and {sizes[1]} features, the"
+            f" configuration {config.num_centers} and {config.context_features}: convert it again"
+        )
+    model_id = _model_id(codec, integer_context, config)
+    return CodingModel(codec.eval(), integer_context, model_id, config)
+
+
+def load_coding_model(directory: Path, device: torch.device | str = "cpu") -> CodingModel:
+    """The model in `directory`, ready to compress and decompress.
+
+    Raises:
+        ConfigError: if the directory lacks config.json, the weights or the integer context
+            model, or if they do not fit each other.
+    """
+    codec, config = load_codec(directory, device)
+    return make_coding_model(codec, load_integer_context(directory, device), config)
+
+
+def _model_id(codec: Codec, integer: IntegerContext, config: TrialConfig) -> bytes:
+    fields = {name: getattr(config, name) for name in DECODER_FIELDS}
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    tensors: dict[str, Tensor] = {
+        "centers": codec.quantizer.centers.detach(),
+        "mean": codec.mean,
+        "std": codec.std,
+        **{f"decoder.{name}": tensor for name, tensor in codec.decoder.state_dict().items()},
+        **{f"context.{name}": tensor for name, tensor in integer.tensors().items()},
+    }
+    for name in sorted(tensors):
+        array = tensors[name].cpu().contiguous().numpy()
+        digest.update(f"{name} {array.dtype.name} {array.shape}".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+    return digest.digest()[:MODEL_ID_BYTES]
+
+
+def compress(model: CodingModel, image: Pixels) -> bytes:
+    """A uint8 image (channels, H, W) of any size -> stream.
+
+    Raises:
+        ValueError: if the image is of another type, shape or number of channels.
+    """
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        raise ValueError(
+            f"compress takes one image as a uint8 array (channels, H, W), got {_described(image)};"
+            " compress_batch takes (N, channels, H, W)"
+        )
+    return compress_batch(model, image[None])
+
+
+def decompress(model: CodingModel, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The image (channels, H, W) of a `compress` stream: decode(encode(x)) rounded to 8 bits.
+
+    Args:
+        max_pixels: streams of larger images are refused before anything is computed.
+
+    Raises:
+        BitstreamError: if the stream is damaged, of another model, or holds several images.
+    """
+    header = read_header(data)
+    if header.images != 1:
+        raise BitstreamError(f"the stream holds {header.images} images: use decompress_batch")
+    image: Pixels = decompress_batch(model, data, max_pixels=max_pixels)[0]
+    return image
+
+
+def compress_batch(model: CodingModel, images: Pixels) -> bytes:
+    """uint8 images (N, channels, H, W) of one size -> one stream with a single header.
+
+    Raises:
+        ValueError: if the images are of another type, shape or number of channels.
+    """
+    _check_images(model, images)
+    return compress_symbols(model, encode_images(model, images), images.shape[-2:])
+
+
+def compress_symbols(model: CodingModel, symbols: Tensor, size: tuple[int, ...]) -> bytes:
+    """Symbols (N, C, h, w) of images of `size` (H, W) -> one stream."""
+    payload = encode_symbols(model.integer_context, symbols)
+    count, latents = symbols.shape[:2]
+    sizes = (count, model.codec.channels, *size, latents, model.config.num_centers)
+    numbers = (*sizes, len(payload))
+    header = MAGIC + bytes([VERSION]) + model.model_id + b"".join(map(_varint, numbers))
+    return header + _checksum(header, payload) + payload
+
+
+def decompress_batch(model: CodingModel, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """The images (N, channels, H, W) of a `compress_batch` stream, or of a `compress` one.
+
+    Args:
+        max_pixels: streams with more pixels in all images together are refused.
+
+    Raises:
+        BitstreamError: if the stream is damaged or of another model.
+    """
+    symbols, size = decompress_symbols(model, data, max_pixels=max_pixels)
+    return decode_images(model, symbols, size)
+
+
+def decompress_symbols(
+    model: CodingModel, data: bytes, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Tensor, tuple[int, int]]:
+    """The symbols (N, C, h, w) of a stream, and its images' (H, W); `decode_images` goes on.
+
+    Raises:
+        BitstreamError: as `decompress_batch`.
+    """
+    header = read_header(data)
+    _check_model(model, header)
+    pixels = header.images * header.height * header.width
+    if pixels > max_pixels:
+        raise BitstreamError(
+            f"the stream has {pixels} pixels, the limit is {max_pixels}: raise max_pixels"
+        )
+    payload = bytes(data[header.header_bytes :])
+    symbols = decode_symbols(model.integer_context, header.latent, payload)
+    return symbols, (header.height, header.width)
+
+
+@torch.no_grad()
+def encode_images(model: CodingModel, images: Pixels) -> Tensor:
+    """uint8 images (N, channels, H, W) -> int64 symbols (N, C, h, w)."""
+    step = _images_at_once(images.shape[-2], images.shape[-1])
+    device = model.codec.mean.device
+    parts = []
+    for start in range(0, len(images), step):
+        pixels = torch.tensor(np.ascontiguousarray(images[start : start + step]))
+        parts.append(model.codec.encode(to_float(pixels.to(device)))[0].symbols)
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def decode_images(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> Pixels:
+    """Symbols (N, C, h, w) -> uint8 images (N, channels, *size)."""
+    device = model.codec.mean.device
+    parts = []
+    step = _images_at_once(*size)
+    for start in range(0, len(symbols), step):
+        y_hat = model.codec.quantizer.values(symbols[start : start + step].to(device))
+        parts.append(to_uint8(model.codec.decode(y_hat, size)).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _images_at_once(height: int, width: int) -> int:
+    return max(1, CHUNK_PIXELS // (height * width))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return type(value).__name__
+
+
+def _check_images(model: CodingModel, images: Pixels) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(
+            "images must be a uint8 array (N, channels, H, W) of values 0 to 255,"
+            f" got {_described(images)}"
+        )
+    count, channels, height, width = images.shape
+    if not images.size:
+        raise ValueError(f"images must not be empty, got shape {images.shape}")
+    if channels != model.codec.channels:
+        kind = {1: "grey", 3: "RGB"}.get(model.codec.channels, f"{model.codec.channels}-channel")
+        raise ValueError(
+            f"the model codes {kind} images, got {channels} channel(s): convert the images"
+        )
+    if max(height, width) > MAX_SIDE or count * height * width > MAX_PIXELS:
+        raise ValueError(
+            f"a stream holds up to {MAX_SIDE} pixels a side and {MAX_PIXELS} in all, got"
+            f" {count} image(s) of {height}x{width}: split them"
+        )
+
+
+def _check_model(model: CodingModel, header: Header) -> None:
+    if header.model_id != model.model_id:
+        raise BitstreamError(
+            f"the stream was written by model {header.model_id.hex()}, this is"
+            f" {model.model_id.hex()}: decompress it with the model that compressed it"
+        )
+    config = model.config
+    sizes = (header.channels, header.num_latent_channels, header.num_centers)
+    expected = (model.codec.channels, config.num_latent_channels, config.num_centers)
+    if sizes != expected:
+        raise BitstreamError(
+            f"the stream has channels, latent channels and centers {sizes}, its model {expected}"
+        )
+
+
+def read_header(data: bytes) -> Header:
+    """The header of a stream, with lengths, limits and checksum verified.
+
+    Raises:
+        BitstreamError: if the stream is not one of ours, of another version, or damaged.
+    """
+    data = bytes(memoryview(data))
+    if data[: len(MAGIC)] != MAGIC:
+        raise BitstreamError(
+            f"not a stream of this codec: it starts with {data[: len(MAGIC)]!r}, not {MAGIC!r}"
+        )
+    if data[len(MAGIC) : len(MAGIC) + 1] != bytes([VERSION]):
+        found = data[len(MAGIC)] if len(data) > len(MAGIC) else "none"
+        raise BitstreamError(f"the stream has version {found}, this program reads {VERSION}")
+    offset = len(MAGIC) + 1 + MODEL_ID_BYTES
+    model_id = data[offset - MODEL_ID_BYTES : offset]
+    numbers = []
+    for _ in range(7):
+        number, offset = _read_varint(data, offset)
+        numbers.append(number)
+    header = Header(model_id, *[*numbers, offset + CHECKSUM_BYTES])
+    expected = header.header_bytes + header.payload_bytes
+    if len(data) != expected:
+        raise BitstreamError(f"the stream has {len(data)} bytes, its header says {expected}")
+    _check_limits(header)
+    if data[offset : header.header_bytes] != _checksum(data[:offset], data[header.header_bytes :]):
+        raise BitstreamError("the stream's checksum does not match: it is damaged")
+    return header
+
+
+def _check_limits(header: Header) -> None:
+    _, images, channels, height, width, latents, centers, *_ = header
+    if not (images and 1 <= channels <= 3 and 1 <= latents <= 1024 and 2 <= centers <= 64):
+        raise BitstreamError(f"the stream's header is damaged: {header}")
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise BitstreamError(
+            f"the stream's images are {height}x{width}: sides are up to {MAX_SIDE}"
+        )
+    if images * height * width > MAX_PIXELS:
+        raise BitstreamError(f"the stream has over {MAX_PIXELS} pixels")
+    least = least_bytes(centers, header.latent.symbols)
+    if header.payload_bytes < least:
+        raise BitstreamError(
+            f"the stream has {header.payload_bytes} bytes for {header.latent.symbols} symbols,"
+            f" which take {least} at least: its header is damaged"
+        )
+
+
+def _checksum(header: bytes, payload: bytes) -> bytes:
+    return zlib.crc32(payload, zlib.crc32(header)).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def _read_varint(data: bytes, offset: int) -> tuple[int, int]:
+    """The varint at `offset` and the offset after it; only the shortest form, up to 35 bits."""
+    number = 0
+    for length, byte in enumerate(data[offset : offset + 5]):
+        number |= (byte & 0x7F) << 7 * length
+        if byte < 0x80:
+            if length and not byte:
+                break
+            return number, offset + length + 1
+    raise BitstreamError("the stream ends within its header, or its header is damaged")

@@ -1,0 +1,395 @@
+"""The context model in integers: the same probabilities on every machine, to the last bit.
+
+A range decoder must meet exactly the probabilities that the encoder used, while a float network's
+depend on batch size, threads and device. So a trained context model is converted, once, into one
+whose weights, biases and activations are integers held in float64. Every sum stays below 2^53,
+so it is exact in whatever order it is formed; matrix products are the only sums, because a
+convolution may be computed by an algorithm that divides. Rescaling is by powers of two and floor.
+
+    symbols -> values -> conv0 -> relu -> + -> logits -> exp2 table -> pmf, integers of sum 2^16
+                                  |       |
+                                  conv1 -> relu -> conv2
+
+The conversion itself is float arithmetic and is never repeated elsewhere: its integers travel with
+the model. Source: Ballé, Johnston, Minnen, "Integer Networks for Data Compression with
+Latent-Variable Models", ICLR 2019; here scales come from calibration instead of training.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rdmodels import checkpoint
+from rdmodels.codec import Codec
+from rdmodels.config import ConfigError
+from rdmodels.context import MaskedConv
+from rdmodels.data import ImageSet, to_float
+
+INTEGER_CONTEXT = "integer_context.safetensors"
+LAYERS = ("conv0", "conv1", "conv2", "logits")
+
+PMF_BITS = 16
+"""Every pmf is integers of at least 1 that sum to 2^16."""
+
+VALUE_BITS = 15
+WEIGHT_BITS = 15
+BIAS_BITS = 40
+ACTIVATION_BITS = 13
+ACTIVATION_MAX = 2**16 - 1
+"""Activations are clamped here, at eight times the largest one met in calibration."""
+
+LOGIT_BITS = 8
+"""Logits are in units of 2^-8 bit."""
+LOGIT_MAX = 2**20
+EXP_BITS = 24
+MAX_SUM = 2**52
+CALIBRATION_SIDE = 256
+CALIBRATION_PIXELS = 2**18
+MAX_SHIFT = 512
+BLOCK = 4096
+"""Positions computed at once by the parallel pass; bounds its memory."""
+
+PREVIOUS = [(-1, row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
+CURRENT = [(0, -1, -1), (0, -1, 0), (0, -1, 1), (0, 0, -1), (0, 0, 0)]
+TAPS = (*PREVIOUS, *CURRENT)
+"""(channel, row, column) offsets of a layer's inputs; the first layer lacks the last one."""
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """floor((x @ weight + bias) / 2^shift): weight (taps * inputs, outputs), bias (outputs,).
+
+    Both are float64 with integer values; `bias` includes the half that rounds.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    shift: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Integers (rows, taps * inputs) -> integers (rows, outputs), exact."""
+        return torch.addmm(self.bias, x, self.weight).mul_(2.0**-self.shift).floor_()
+
+
+@dataclass(frozen=True)
+class IntegerContext:
+    """The converted context model. `values` (L,) float64 are the centers as integers."""
+
+    values: Tensor
+    layers: tuple[IntegerLayer, ...]
+
+    @property
+    def num_centers(self) -> int:
+        """L: values a symbol can take."""
+        return self.values.numel()
+
+    @property
+    def features(self) -> int:
+        """k: features of the inner layers."""
+        return self.layers[0].bias.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.values.device
+
+    def to(self, device: torch.device | str) -> "IntegerContext":
+        """The same network on `device`."""
+        layers = (
+            IntegerLayer(layer.weight.to(device), layer.bias.to(device), layer.shift)
+            for layer in self.layers
+        )
+        return IntegerContext(self.values.to(device), tuple(layers))
+
+    def first(self, x: Tensor) -> Tensor:
+        """conv0 and its ReLU: values (rows, 13) -> (rows, k)."""
+        return self.layers[0](x).clamp_(0, ACTIVATION_MAX)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """conv1 and its ReLU: first (rows, 14 k) -> (rows, k)."""
+        return self.layers[1](x).clamp_(0, ACTIVATION_MAX)
+
+    def residual(self, x: Tensor, first: Tensor) -> Tensor:
+        """conv2 plus the skip: hidden (rows, 14 k) and first (rows, k) -> (rows, k)."""
+        return self.layers[2](x).add_(first).clamp_(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+    def pmfs(self, x: Tensor) -> Tensor:
+        """Residual (rows, 14 k) -> int64 pmfs (rows, L)."""
+        return integer_softmax(self.layers[3](x).clamp_(-LOGIT_MAX, LOGIT_MAX))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The network as integer tensors, for a file; `from_tensors` is the inverse."""
+        named = {"values": self.values.int().cpu()}
+        for name, layer in zip(LAYERS, self.layers, strict=True):
+            named[f"{name}.weight"] = layer.weight.int().cpu()
+            named[f"{name}.bias"] = layer.bias.long().cpu()
+            named[f"{name}.shift"] = torch.tensor(layer.shift)
+        return named
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "IntegerContext":
+        """The network in `tensors`, which may come from anywhere and are not trusted.
+
+        Raises:
+            ConfigError: if a tensor is missing, unknown, no integer, misshapen, or so large that
+                a sum could pass 2^52.
+        """
+        parts = [f"{name}.{part}" for name in LAYERS for part in ("weight", "bias", "shift")]
+        expected = ["values", *parts]
+        if set(tensors) != set(expected):
+            raise ConfigError(
+                f"an integer context model has the tensors {', '.join(expected)};"
+                f" got {', '.join(sorted(tensors))}"
+            )
+        for name in expected:
+            dtype = torch.int64 if name.endswith(("bias", "shift")) else torch.int32
+            if tensors[name].dtype != dtype:
+                raise ConfigError(f"{name} must be {dtype}, got {tensors[name].dtype}")
+        _check_shapes(tensors)
+        layers = (
+            IntegerLayer(
+                tensors[f"{name}.weight"].double(),
+                tensors[f"{name}.bias"].double(),
+                int(tensors[f"{name}.shift"]),
+            )
+            for name in LAYERS
+        )
+        integer = cls(tensors["values"].double(), tuple(layers))
+        _check_bounds(integer)
+        return integer
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> None:
+    centers, features = tensors["values"].numel(), tensors["conv0.bias"].numel()
+    if not (2 <= centers <= 64 and 2 <= features <= 128):
+        raise ConfigError(
+            f"an integer context model has 2 to 64 centers and 2 to 128 features,"
+            f" got {centers} and {features}"
+        )
+    wide = len(TAPS) * features
+    inputs = (len(TAPS) - 1, wide, wide, wide)
+    outputs = (features, features, features, centers)
+    shapes: dict[str, tuple[int, ...]] = {"values": (centers,)}
+    for name, rows, columns in zip(LAYERS, inputs, outputs, strict=True):
+        shapes[f"{name}.weight"] = (rows, columns)
+        shapes[f"{name}.bias"] = (columns,)
+        shapes[f"{name}.shift"] = ()
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise ConfigError(f"{name} must be {shape}, got {tuple(tensors[name].shape)}")
+
+
+def _check_bounds(integer: IntegerContext) -> None:
+    largest_input = float(integer.values.abs().max())
+    if largest_input > 2**VALUE_BITS:
+        raise ConfigError(f"values must be at most 2^{VALUE_BITS} in size, got {largest_input:g}")
+    for name, layer in zip(LAYERS, integer.layers, strict=True):
+        largest = float((layer.weight.abs().sum(0) * largest_input + layer.bias.abs()).max())
+        if not largest < MAX_SUM:
+            raise ConfigError(f"{name} sums up to {largest:g}: exact sums are below 2^52")
+        if abs(layer.shift) > MAX_SHIFT:
+            raise ConfigError(f"{name}.shift must be within ±{MAX_SHIFT}, got {layer.shift}")
+        largest_input = ACTIVATION_MAX
+
+
+@functools.cache
+def exp2_table(device: torch.device) -> Tensor:
+    """round(2^24 * 2^(-i / 256)) for i = 0, 1, ... to the first zero, int64.
+
+    Made by integer square roots, so that it is the same everywhere without being stored.
+    """
+    scale = 128
+    step = 1 << (scale - 1)
+    for _ in range(LOGIT_BITS):
+        step = math.isqrt(step << scale)
+    entries: list[int] = []
+    power = 1 << scale
+    drop = scale - EXP_BITS
+    while not entries or entries[-1]:
+        entries.append((power + (1 << (drop - 1))) >> drop)
+        power = power * step >> scale
+    return torch.tensor(entries, device=device)
+
+
+def integer_softmax(logits: Tensor) -> Tensor:
+    """Integer logits (..., L) in units of 2^-8 bit -> int64 pmfs, at least 1, of sum 2^16."""
+    table = exp2_table(logits.device)
+    below = (logits.amax(-1, keepdim=True) - logits).clamp_(max=len(table) - 1)
+    mass = table[below.long()].cumsum(-1)
+    total = mass[..., -1:].clone()
+    symbols = logits.shape[-1]
+    spread = mass.mul_(2**PMF_BITS - symbols) // total
+    # One unit for each symbol, then differences: no remainder is left to hand out.
+    pmfs: Tensor = spread + 1
+    pmfs[..., 1:] -= spread[..., :-1]
+    return pmfs
+
+
+@torch.no_grad()
+def pmfs_by_channel(integer: IntegerContext, symbols: Tensor) -> Iterator[Tensor]:
+    """The parallel pass: int64 pmfs (N, h, w, L) of each latent channel in turn.
+
+    Two channels of activations are alive at a time, however many there are.
+
+    Args:
+        symbols: int64 (N, C, h, w), on the network's device.
+    """
+    pad = float(integer.values[0])
+    batch, _, height, width = symbols.shape
+    shape = (batch, height + 2, width + 2)
+    blank = integer.values.new_zeros(*shape, integer.features)
+    below = [integer.values[0].expand(*shape, 1), blank, blank, blank]
+    for channel in symbols.unbind(1):
+        values = F.pad(integer.values[channel], (1, 1, 1, 1), value=pad).unsqueeze(-1)
+        planes = [values]
+        for layer in range(3):
+            blocks = []
+            for start, x in _neighbours(below[layer], planes[layer], len(TAPS) - (layer == 0)):
+                if layer == 0:
+                    out = integer.first(x)
+                elif layer == 1:
+                    out = integer.hidden(x)
+                else:
+                    rows = len(x) // (batch * width)
+                    first = planes[1][:, start + 1 : start + 1 + rows, 1:-1]
+                    out = integer.residual(x, first.reshape(-1, integer.features))
+                blocks.append(out.reshape(batch, -1, width, integer.features))
+            planes.append(F.pad(torch.cat(blocks, 1), (0, 0, 1, 1, 1, 1)))
+        outputs = [integer.pmfs(x) for _, x in _neighbours(below[3], planes[3], len(TAPS))]
+        yield torch.cat([part.reshape(batch, -1, width, part.shape[-1]) for part in outputs], 1)
+        below = planes
+
+
+def _neighbours(previous: Tensor, current: Tensor, taps: int) -> Iterator[tuple[int, Tensor]]:
+    """Blocks of rows: the first row and its inputs (N * rows * w, taps * inputs)."""
+    batch, height, width, inputs = (*current.shape[:1], *(s - 2 for s in current.shape[1:3]), -1)
+    step = max(1, BLOCK // (batch * width))
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        near = [
+            (current if channel == 0 else previous)[
+                :, start + 1 + row : stop + 1 + row, 1 + column : 1 + column + width
+            ]
+            for channel, row, column in TAPS[:taps]
+        ]
+        yield start, torch.cat(near, dim=-1).reshape(batch * (stop - start) * width, inputs)
+
+
+@torch.no_grad()
+def calibration_symbols(codec: Codec, images: ImageSet) -> Tensor:
+    """int64 symbols (N, C, h, w) of some training images, for `convert_context`.
+
+    Images are taken evenly from the set and cut to their common size; about 2^18 pixels.
+    """
+    height = min(CALIBRATION_SIDE, *(image.shape[-2] for image in images.images))
+    width = min(CALIBRATION_SIDE, *(image.shape[-1] for image in images.images))
+    count = min(len(images), max(1, CALIBRATION_PIXELS // (height * width)))
+    device = codec.mean.device
+    symbols = []
+    for index in np.linspace(0, len(images) - 1, count).round().astype(int):
+        crop = np.ascontiguousarray(images.images[index][:, :height, :width])
+        x = to_float(torch.tensor(crop).to(device)).unsqueeze(0)
+        symbols.append(codec.encode(x)[0].symbols)
+    return torch.cat(symbols)
+
+
+@torch.no_grad()
+def convert_context(codec: Codec, symbols: Tensor) -> IntegerContext:
+    """Convert a trained codec's context model, with scales that fit `symbols`.
+
+    Args:
+        symbols: int64 (N, C, h, w) of training images, a few thousand symbols or more.
+
+    Raises:
+        ConfigError: if `symbols` is empty, or the model's weights are not finite.
+    """
+    if symbols.dim() != 4 or symbols.numel() == 0:
+        raise ConfigError(f"calibration needs symbols (N, C, h, w), got {tuple(symbols.shape)}")
+    context, centers = codec.context, codec.quantizer.centers.detach()
+    finite = [
+        bool(tensor.isfinite().all()) for tensor in (*context.state_dict().values(), centers)
+    ]
+    if not all(finite):
+        raise ConfigError("the context model has weights that are not finite: train it again")
+    value_exponent = _exponent(_largest(centers), VALUE_BITS)
+    first_max, hidden_max = _activation_maxima(codec, symbols)
+    outer, inner = _exponent(first_max, ACTIVATION_BITS), _exponent(hidden_max, ACTIVATION_BITS)
+    bits = math.log2(math.e)
+    layers = (
+        _convert(context.conv0, len(TAPS) - 1, value_exponent, outer),
+        _convert(context.conv1, len(TAPS), outer, inner),
+        _convert(context.conv2, len(TAPS), inner, outer),
+        _convert(context.logits, len(TAPS), outer, LOGIT_BITS, factor=bits),
+    )
+    values = (centers.double() * 2.0**value_exponent).round()
+    # Through the file's own checks, so that what is converted can be loaded.
+    return IntegerContext.from_tensors(IntegerContext(values, layers).tensors()).to(
+        codec.mean.device
+    )
+
+
+def _convert(
+    conv: MaskedConv, taps: int, exponent_in: int, exponent_out: int, factor: float = 1.0
+) -> IntegerLayer:
+    outputs = conv.bias.numel()
+    weight = (conv.weight * conv.mask).double().reshape(2, outputs, -1, 9) * factor
+    bias = conv.bias.double() * factor
+    ordered = weight.permute(0, 3, 2, 1).flatten(0, 1)[:taps].reshape(-1, outputs)
+    exponent = min(
+        _exponent(_largest(ordered), WEIGHT_BITS),
+        _exponent(_largest(bias), BIAS_BITS) - exponent_in,
+        BIAS_BITS + exponent_out - exponent_in,
+    )
+    shift = exponent + exponent_in - exponent_out
+    half = 2.0 ** (shift - 1) if shift > 0 else 0.0
+    scaled = (bias * 2.0 ** (exponent + exponent_in)).round() + half
+    return IntegerLayer((ordered * 2.0**exponent).round().contiguous(), scaled, shift)
+
+
+def _activation_maxima(codec: Codec, symbols: Tensor) -> tuple[float, float]:
+    """Largest size of conv0's and the residual's outputs, and of conv1's, over `symbols`."""
+    outer = inner = 0.0
+    context, pad = codec.context, codec.quantizer.centers.detach()[0]
+    step = max(1, 8 * BLOCK // symbols[0].numel())
+    for start in range(0, len(symbols), step):
+        part = symbols[start : start + step]
+        values = codec.quantizer.values(part.to(pad.device)).unsqueeze(2)
+        first = F.relu(context.conv0(values, pad))
+        hidden = F.relu(context.conv1(first))
+        outer = max(outer, _largest(first), _largest(first + context.conv2(hidden)))
+        inner = max(inner, _largest(hidden))
+    return outer, inner
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max())
+
+
+def _exponent(largest: float, bits: int) -> int:
+    """Largest e, up to `bits` + 24, for which `largest` * 2^e is at most 2^bits."""
+    return bits - max(math.frexp(largest)[1], -24)
+
+
+def save_integer_context(directory: Path, integer: IntegerContext) -> None:
+    """Write `integer` beside the weights of the model in `directory`."""
+    checkpoint.save(directory / INTEGER_CONTEXT, integer.tensors(), {})
+
+
+def load_integer_context(directory: Path, device: torch.device | str = "cpu") -> IntegerContext:
+    """The integer context model in `directory`.
+
+    Raises:
+        ConfigError: if the file is missing, damaged or no valid integer context model.
+    """
+    path = directory / INTEGER_CONTEXT
+    try:
+        return IntegerContext.from_tensors(checkpoint.load(path).tensors).to(device)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error

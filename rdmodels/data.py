@@ -6,76 +6,31 @@ cut from the training images by a seed, for search and selection; test is for fi
 Every image is decoded once, in `load_splits`.
 """
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from rdmodels.config import FOLDER_PREFIX, STRIDE, ConfigError, TrialConfig
+from rdmodels.config import FOLDER_PREFIX, STRIDE, TrialConfig
+from rdmodels.images import DatasetError, ImageSet, Pixels, read_image, to_float, with_color
 from rdmodels.metrics import MS_SSIM_MIN_SIZE, has_ms_ssim
+from rdmodels.sources import cut_test, load_cifar10, load_digits, load_folder, load_mnist
 
-Pixels = NDArray[np.uint8]
-
-TEST_SEED = 1801_04260
-"""Seed of the test cut where a set comes without one: the same images for every user."""
-
-DIGITS_SIZE = 32
-CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
-CIFAR10_FOLDER = "cifar-10-batches-bin"
-IMAGE_SUFFIXES = frozenset(Image.registered_extensions())
-
-logger = logging.getLogger(__name__)
-
-
-class DatasetError(ConfigError):
-    """A data set that is not there, holds nothing readable, or does not fit the configuration."""
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """8-bit images of one split: `images[i]` is (channels, H, W); sizes may differ in a folder.
-
-    A set of one size is a single (N, channels, H, W) array.
-    """
-
-    images: Pixels | tuple[Pixels, ...]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def channels(self) -> int:
-        """1 for grey images, 3 for RGB."""
-        return int(self.images[0].shape[0])
-
-    @property
-    def stacked(self) -> Pixels | None:
-        """All images as one (N, channels, H, W) array, if they have one size."""
-        return self.images if isinstance(self.images, np.ndarray) else None
-
-    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
-        """The images at `indices`, in that order."""
-        names = tuple(self.names[i] for i in indices)
-        if isinstance(self.images, np.ndarray):
-            return ImageSet(self.images[np.asarray(indices)], names)
-        return ImageSet(tuple(self.images[i] for i in indices), names)
-
-    def batches(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Whole images in order, float (B, channels, H, W) in [0, 1]; B is 1 for mixed sizes."""
-        step = batch_size if self.stacked is not None else 1
-        for start in range(0, len(self), step):
-            part = self.images[start : start + step]
-            yield to_float(torch.tensor(np.stack(list(part))).to(device))
+__all__ = [
+    "DatasetError",
+    "ImageSet",
+    "Pixels",
+    "Splits",
+    "TrainingBatches",
+    "channel_statistics",
+    "load_splits",
+    "read_image",
+    "to_float",
+]
 
 
 class Splits(NamedTuple):
@@ -86,11 +41,6 @@ class Splits(NamedTuple):
     test: ImageSet
 
 
-def to_float(pixels: Tensor) -> Tensor:
-    """8-bit pixels -> float32 in [0, 1]."""
-    return pixels.float() / 255.0
-
-
 def load_splits(config: TrialConfig) -> Splits:
     """The data set that `config` names, decoded, cut into three splits.
 
@@ -99,14 +49,14 @@ def load_splits(config: TrialConfig) -> Splits:
             corrupt one, or does not fit `crop_size` or `distortion`.
     """
     if config.is_folder:
-        train, test = _load_folder(Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.color)
+        train, test = load_folder(Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.color)
     elif config.dataset == "digits":
-        train, test = _cut_test(_load_digits(), fraction=0.2)
+        train, test = cut_test(load_digits(), fraction=0.2)
     elif config.dataset == "cifar10":
-        train, test = _load_cifar10(Path(config.data_dir))
+        train, test = load_cifar10(Path(config.data_dir))
     else:
-        train, test = _load_mnist(config.dataset, Path(config.data_dir))
-    train, test = _with_color(train, config.color), _with_color(test, config.color)
+        train, test = load_mnist(config.dataset, Path(config.data_dir))
+    train, test = with_color(train, config.color), with_color(test, config.color)
     if config.test_images is not None:
         test = test.take(range(min(config.test_images, len(test))))
     splits = Splits(*_cut_validation(train, config), test)
@@ -124,12 +74,6 @@ def _cut_validation(train: ImageSet, config: TrialConfig) -> tuple[ImageSet, Ima
         )
     kept = order[count:][: config.train_images]
     return train.take(np.sort(kept)), train.take(np.sort(order[:count]))
-
-
-def _cut_test(images: ImageSet, *, fraction: float) -> tuple[ImageSet, ImageSet]:
-    order = np.random.default_rng(TEST_SEED).permutation(len(images))
-    count = max(1, round(len(images) * fraction))
-    return images.take(np.sort(order[count:])), images.take(np.sort(order[:count]))
 
 
 def _check_fit(splits: Splits, config: TrialConfig) -> None:
@@ -160,175 +104,6 @@ def _check_fit(splits: Splits, config: TrialConfig) -> None:
             f"distortion ms_ssim needs a crop_size of {MS_SSIM_MIN_SIZE} or more, got"
             f" {config.crop_size}: set crop_size: 168"
         )
-
-
-def _with_color(images: ImageSet, color: str) -> ImageSet:
-    if color == "auto" or (color == "grey") == (images.channels == 1):
-        return images
-    converted = tuple(_convert(image, color) for image in images.images)
-    stacked = images.stacked is not None
-    return ImageSet(np.stack(converted) if stacked else converted, images.names)
-
-
-def read_image(file: Path, channels: int) -> Pixels:
-    """One image file as 8-bit pixels (channels, H, W); grey becomes RGB where RGB is wanted.
-
-    Raises:
-        DatasetError: if it cannot be read, or would lose colour or transparency.
-    """
-    try:
-        with Image.open(file) as opened:
-            alpha = opened.convert("RGBA").getchannel("A") if _has_alpha(opened) else None
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-    if alpha is not None and alpha.getextrema() != (255, 255):
-        raise DatasetError(f"{file} has transparent pixels, which this codec has not: flatten it")
-    image = _decode(file)
-    if channels == 1 and image.mode != "L":
-        raise DatasetError(f"{file} has colour, but the model codes grey images: convert it first")
-    return _planes(image, "L" if channels == 1 else "RGB")
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
-
-
-def _convert(image: Pixels, color: str) -> Pixels:
-    pillow = Image.fromarray(image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0))
-    return _planes(pillow, "L" if color == "grey" else "RGB")
-
-
-def _planes(image: Image.Image, mode: str) -> Pixels:
-    array = np.asarray(image.convert(mode))
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes)
-
-
-def _load_digits() -> ImageSet:
-    from sklearn.datasets import load_digits
-
-    small = np.round(load_digits().images * (255.0 / 16.0)).astype(np.uint8)
-    size = (DIGITS_SIZE, DIGITS_SIZE)
-    images = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in small]
-    names = tuple(f"digit-{index:04d}" for index in range(len(images)))
-    return ImageSet(np.stack([_planes(image, "L") for image in images]), names)
-
-
-def _load_mnist(name: str, root: Path) -> tuple[ImageSet, ImageSet]:
-    from torchvision import datasets
-
-    kind = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[name]
-    loaded = [_torchvision(kind, name, root, train) for train in (True, False)]
-    train, test = (
-        ImageSet(part.data.numpy()[:, None], _numbered(f"{name}-{split}", len(part.data)))
-        for part, split in zip(loaded, ("train", "test"), strict=True)
-    )
-    return train, test
-
-
-def _torchvision(kind: Any, name: str, root: Path, train: bool) -> Any:
-    try:
-        return kind(str(root), train=train, download=False)
-    except RuntimeError:
-        logger.info("%s is not under %s, downloading it", name, root.resolve())
-    try:
-        return kind(str(root), train=train, download=True)
-    except (RuntimeError, OSError) as error:
-        raise _not_downloaded(name, root, error) from error
-
-
-def _not_downloaded(name: str, root: Path, error: Exception) -> DatasetError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return DatasetError(
-        f"dataset {name} is not under data_dir {root.resolve()} and cannot be downloaded"
-        f" ({reason}): point data_dir at a copy, or use dataset: digits, which needs no network"
-    )
-
-
-def _load_cifar10(root: Path) -> tuple[ImageSet, ImageSet]:
-    # The binary version: torchvision's own reader unpickles the Python version.
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    folder = root / CIFAR10_FOLDER
-    files = [folder / f"data_batch_{part}.bin" for part in range(1, 6)] + [
-        folder / "test_batch.bin"
-    ]
-    if not all(file.exists() for file in files):
-        try:
-            download_and_extract_archive(CIFAR10_URL, str(root), md5=CIFAR10_MD5)
-        except (RuntimeError, OSError) as error:
-            raise _not_downloaded("cifar10", root, error) from error
-    parts = [_read_cifar10(file) for file in files]
-    train = np.concatenate(parts[:5])
-    return (
-        ImageSet(train, _numbered("cifar10-train", len(train))),
-        ImageSet(parts[5], _numbered("cifar10-test", len(parts[5]))),
-    )
-
-
-def _read_cifar10(file: Path) -> Pixels:
-    record = 1 + 3 * 32 * 32
-    raw = np.fromfile(file, dtype=np.uint8)
-    if raw.size == 0 or raw.size % record:
-        raise DatasetError(
-            f"{file} has {raw.size} bytes, no multiple of {record}: delete it and run again"
-        )
-    return raw.reshape(-1, record)[:, 1:].reshape(-1, 3, 32, 32)
-
-
-def _numbered(prefix: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{prefix}-{index:05d}" for index in range(count))
-
-
-def _load_folder(path: Path, color: str) -> tuple[ImageSet, ImageSet]:
-    """A folder's images; its `test` (or else `val`) subfolder beside `train` is the test set."""
-    if not path.is_dir():
-        raise DatasetError(f"dataset {FOLDER_PREFIX}{path}: {path.resolve()} is not a folder")
-    tests = [path / name for name in ("test", "val") if (path / name).is_dir()]
-    if (path / "train").is_dir() and tests:
-        train_files, test_files = _image_files(path / "train"), _image_files(tests[0])
-    else:
-        files = _image_files(path)
-        if len(files) < 3:
-            raise DatasetError(
-                f"dataset {FOLDER_PREFIX}{path} has {len(files)} image(s): training, validation"
-                " and test need at least 3"
-            )
-        order = np.random.default_rng(TEST_SEED).permutation(len(files))
-        count = max(1, round(0.2 * len(files)))
-        test_files = [files[i] for i in sorted(order[:count])]
-        train_files = [files[i] for i in sorted(order[count:])]
-    opened = [_decode(file) for file in train_files + test_files]
-    grey = color == "grey" or (color == "auto" and all(image.mode == "L" for image in opened))
-    images = tuple(_planes(image, "L" if grey else "RGB") for image in opened)
-    names = tuple(str(file.relative_to(path)) for file in train_files + test_files)
-    cut = len(train_files)
-    return ImageSet(images[:cut], names[:cut]), ImageSet(images[cut:], names[cut:])
-
-
-def _image_files(path: Path) -> list[Path]:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise DatasetError(
-            f"{path.resolve()} has no image: put files that Pillow reads there (PNG, JPEG, …)"
-        )
-    return files
-
-
-def _decode(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            image.load()
-            # 16-bit and float grey would be clipped by a plain conversion to 8 bits.
-            if image.mode.startswith(("I", "F")):
-                raise DatasetError(f"{file} has mode {image.mode}: convert it to 8 bits")
-            return image.convert("L" if image.mode in ("1", "L") else "RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{file} cannot be read as an image ({error}): repair it or remove it")
 
 
 class TrainingBatches:

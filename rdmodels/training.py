@@ -16,16 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from rdmodels import checkpoint
-from rdmodels.bitstream import CodingModel, make_coding_model
+from rdmodels.bitstream import CodingModel, load_coding_model, make_coding_model
 from rdmodels.codec import Codec
 from rdmodels.config import ORIGINAL_DISTORTION_SCALE, ConfigError, TrialConfig
+from rdmodels.conversion import calibration_symbols, convert_context
 from rdmodels.data import ImageSet, Splits, TrainingBatches, channel_statistics
 from rdmodels.evaluation import EvaluationError, evaluate, evaluate_coded, write_images
-from rdmodels.integer_context import (
-    calibration_symbols,
-    convert_context,
-    save_integer_context,
-)
+from rdmodels.integer_context import INTEGER_CONTEXT, save_integer_context
 from rdmodels.loss import rate_distortion_loss
 from rdmodels.results import EpochRecord, Metrics, TrainMetrics, TrialResult
 
@@ -115,6 +112,8 @@ def fit(
         progress = progress.after(epoch, val, time.perf_counter() - started)
         if val is not None and progress.best_epoch == epoch:
             record = {"epoch": epoch, "val": dataclasses.asdict(val)}
+            # New weights: what was converted from the old ones is void.
+            (directory / INTEGER_CONTEXT).unlink(missing_ok=True)
             checkpoint.save(directory / checkpoint.MODEL, codec.state_dict(), record)
         _save(directory, codec, optimiser, config, progress)
         yield EpochRecord(epoch, time.perf_counter() - started, train, val)
@@ -165,8 +164,11 @@ def coding_model(
 ) -> CodingModel:
     """The model in `directory`, ready to code, its context model converted to integers.
 
-    The conversion, calibrated on training images, is stored beside the weights.
+    The conversion, calibrated on training images, is stored beside the weights and never done
+    twice: on another machine it might give other integers, and the streams so far be lost.
     """
+    if (directory / INTEGER_CONTEXT).exists():
+        return load_coding_model(directory, device)
     codec, config = checkpoint.load_codec(directory, device)
     integer = convert_context(codec, calibration_symbols(codec, train))
     save_integer_context(directory, integer)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rdmodels import bitstream
+from rdmodels import bitstream, container
 from rdmodels.bitstream import (
     BitstreamError,
     CodingModel,
@@ -25,6 +25,7 @@ from rdmodels.bitstream import (
 from rdmodels.checkpoint import load_codec
 from rdmodels.codec import Codec
 from rdmodels.config import ConfigError, TrialConfig, make_trial
+from rdmodels.conversion import calibration_symbols, convert_context
 from rdmodels.data import Splits, load_splits, to_float
 from rdmodels.entropy import (
     Decoder,
@@ -34,7 +35,7 @@ from rdmodels.entropy import (
     decode_symbols,
     encode_symbols,
 )
-from rdmodels.integer_context import calibration_symbols, convert_context, save_integer_context
+from rdmodels.integer_context import save_integer_context
 from rdmodels.metrics import to_uint8
 from rdmodels.training import fit
 
@@ -266,7 +267,7 @@ def test_the_likeliest_symbols_cost_no_less_than_the_least_bytes() -> None:
         pmfs[:, 0] = 2**16 - (centers - 1)
         encoder = Encoder()
         encoder.put(np.zeros(len(pmfs), np.int32), pmfs)
-        least = bitstream.least_bytes(centers, len(pmfs))
+        least = container.least_bytes(centers, len(pmfs))
         assert least <= len(encoder.finish()) <= least * 1.05 + 2
 
 
@@ -281,7 +282,7 @@ def test_a_model_from_the_same_directory_reads_what_another_wrote(
 
 def resealed(data: bytes, header_bytes: int) -> bytes:
     """`data` with a checksum that fits whatever has been changed."""
-    start = header_bytes - bitstream.CHECKSUM_BYTES
+    start = header_bytes - container.CHECKSUM_BYTES
     checksum = zlib.crc32(data[header_bytes:], zlib.crc32(data[:start]))
     return data[:start] + checksum.to_bytes(4, "little") + data[header_bytes:]
 
@@ -365,7 +366,7 @@ def test_a_resealed_header_that_lies_is_refused(
 ) -> None:
     header = read_header(stream)
     payload = stream[header.header_bytes :]
-    varints = b"".join(map(bitstream._varint, (*numbers, len(payload))))
+    varints = b"".join(map(container._varint, (*numbers, len(payload))))
     prefix = stream[:8] + varints
     forged = resealed(prefix + bytes(4) + payload, len(prefix) + 4)
     with pytest.raises(BitstreamError, match=message):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rdmodels import bitstream
+from rdmodels import container
 from rdmodels.bitstream import (
     BitstreamError,
     CodingModel,
@@ -22,8 +22,8 @@ from rdmodels.bitstream import (
 )
 from rdmodels.codec import Codec
 from rdmodels.config import make_trial
+from rdmodels.conversion import convert_context
 from rdmodels.entropy import LatentShape, decode_symbols, encode_symbols
-from rdmodels.integer_context import convert_context
 
 
 class Corpus(NamedTuple):
@@ -97,7 +97,7 @@ def rewritten(draw: st.DrawFn, data: bytes, other: bytes) -> bytes:
             payload = replaced(draw, payload)
         case 2:
             payload = spliced(draw, payload, other[read_header(other).header_bytes :])
-    varints = b"".join(map(bitstream._varint, (*numbers, len(payload))))
+    varints = b"".join(map(container._varint, (*numbers, len(payload))))
     return sealed(data[:8] + varints, payload)
 
 
@@ -166,7 +166,7 @@ def test_arbitrary_payloads_are_refused_or_are_what_their_image_is_written_as(
     corpus: Corpus, payload: bytes
 ) -> None:
     numbers = (1, 1, 28, 28, 3, 6, len(payload))
-    prefix = corpus.streams[1][:8] + b"".join(map(bitstream._varint, numbers))
+    prefix = corpus.streams[1][:8] + b"".join(map(container._varint, numbers))
     try:
         decompress(corpus.model, sealed(prefix, payload))
     except BitstreamError:

@@ -12,6 +12,7 @@ from torch import Tensor
 from rdmodels import checkpoint
 from rdmodels.codec import Codec
 from rdmodels.config import ConfigError, make_trial
+from rdmodels.conversion import calibration_symbols, convert_context
 from rdmodels.data import ImageSet
 from rdmodels.entropy import Fronts, LatentShape, front_pass
 from rdmodels.integer_context import (
@@ -19,8 +20,6 @@ from rdmodels.integer_context import (
     EXP_BITS,
     INTEGER_CONTEXT,
     IntegerContext,
-    calibration_symbols,
-    convert_context,
     exp2_table,
     integer_softmax,
     load_integer_context,
@@ -28,12 +27,7 @@ from rdmodels.integer_context import (
     save_integer_context,
 )
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
-    ),
-]
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def random_codec(centers: int = 6, features: int = 24, seed: int = 0) -> Codec:

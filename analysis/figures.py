@@ -62,8 +62,10 @@ def rd_figure(trials: pd.DataFrame, fields: Sequence[str], distortion: str) -> g
     others = complete[~complete["trial_id"].isin(members["trial_id"])]
     figure = _figure(RATE, quality_of(distortion).label)
     for status, symbol in (("pruned", "x-thin"), ("stopped", "cross-thin"), ("failed", "y-up")):
-        part = trials[(trials["status"] == status) & trials["val_bpp"].notna()]
+        part = trials[(trials["status"] == status) & trials["val_bpp_estimated"].notna()]
         if len(part):
+            # Unfinished trials have written nothing: their rate is the estimate.
+            part = part.assign(val_bpp=part["val_bpp_estimated"])
             marker = {"symbol": symbol, "size": 7, "line": {"width": 1.2, "color": MUTED}}
             points = _points(part, fields, distortion, "val", marker=marker, name=status)
             figure.add_trace(points.update(visible="legendonly"))

@@ -7,10 +7,9 @@ are in the tracking store that `sweep.json` names. Here they become one DataFram
 import logging
 import math
 import os
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,14 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.exc import SQLAlchemyError
 
 from analysis.frontier import trial_order
-from analysis.sweeps import SweepInfo, SweepReadError, find_sweep, read_info
+from analysis.sweeps import (
+    SweepInfo,
+    SweepReadError,
+    check_store_file,
+    find_sweep,
+    read_info,
+    store_uri,
+)
 from rdmodels.results import metric_keys
 
 __all__ = [
@@ -41,7 +47,6 @@ __all__ = [
 
 RECONSTRUCTIONS = "reconstructions.png"
 STATUSES = ("complete", "pruned", "stopped", "failed", "running")
-SQLITE = "sqlite:///"
 PAGE = 1000
 HTTP_PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -83,7 +88,7 @@ def read_sweep(directory: Path) -> Sweep:
             no trial of it.
     """
     info = read_info(directory)
-    uri = _store(directory, info)
+    uri = store_uri(directory, info)
     with _answers(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         runs = _search(client, info, "trial")
@@ -121,7 +126,7 @@ def reconstructions(sweep: Sweep, trial_id: str) -> bytes | None:
     file = sweep.directory / "trials" / trial_id / RECONSTRUCTIONS
     if file.is_file():
         return file.read_bytes()
-    uri = sweep.tracking_uri or _store(sweep.directory, sweep.info)
+    uri = sweep.tracking_uri or store_uri(sweep.directory, sweep.info)
     with _patience(), tempfile.TemporaryDirectory() as folder:
         try:
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -140,6 +145,7 @@ def download_model(uri: str, tracking_uri: str, folder: Path) -> Path:
     Raises:
         SweepReadError: if there is no such model, or the store does not answer.
     """
+    check_store_file(tracking_uri)
     with _answers(tracking_uri):
         client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         if uri.startswith("runs:/"):
@@ -173,30 +179,6 @@ def figure_names() -> list[str]:
     keys = [key.split("/", 1) for key in metric_keys()]
     names = [name for split, name in keys if split in ("best", "test") and name != "epoch"]
     return list(dict.fromkeys([*(name for name in first if name in names), *names]))
-
-
-def _store(directory: Path, info: SweepInfo) -> str:
-    """The tracking URI; the database beside the sweep if the recorded one is gone."""
-    if not info.tracking_uri.startswith(SQLITE):
-        return info.tracking_uri
-    path = Path(info.tracking_uri.removeprefix(SQLITE).split("?")[0])
-    beside = directory.resolve().parent / "mlflow.db"
-    if not path.is_file():
-        if not beside.is_file():
-            raise SweepReadError(
-                f"sweep {info.sweep_id}: its tracking store {path} is not there, and neither is"
-                f" {beside}: move the database along with the sweep"
-            )
-        path = beside
-    # On a file that is no database MLflow would retry for minutes; in an empty one, make tables.
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
-            database.execute("SELECT 1 FROM experiments LIMIT 1")
-    except sqlite3.Error as error:
-        raise SweepReadError(
-            f"sweep {info.sweep_id}: {path} is not a tracking store of MLflow ({error})"
-        ) from error
-    return info.tracking_uri if path != beside else f"{SQLITE}{beside}"
 
 
 @contextmanager
@@ -280,6 +262,10 @@ def _row(run: Run) -> dict[str, Any]:
         for split, source in (("val", val), ("test", "test"))
         for name in figure_names()
     }
+    if val == "val":
+        # While training the rate is an estimate; `val_bpp` is bytes.
+        figures["val_bpp_estimated"] = figures["val_bpp"]
+        figures["val_bpp"] = math.nan
     return {
         "trial_id": _trial_id(run),
         "run_id": run.info.run_id,

@@ -1,6 +1,8 @@
 """A sweep's directory: found by path or id, and what its `sweep.json` says."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from analysis.frontier import reference_point
 
 SWEEP_FILE = "sweep.json"
+SQLITE = "sqlite:///"
 SEARCHED = ("beta", "num_latent_channels", "h_target")
 """Fields that every table has, searched or not."""
 
@@ -96,3 +99,40 @@ def read_info(directory: Path) -> SweepInfo:
         raise SweepReadError(f"{file} does not describe a sweep: {'; '.join(problems)}") from error
     except (OSError, ValueError) as error:
         raise SweepReadError(f"{file} cannot be read: {error}") from error
+
+
+def store_uri(directory: Path, info: SweepInfo) -> str:
+    """The sweep's tracking URI; the database beside it if the recorded one is gone.
+
+    Raises:
+        SweepReadError: if neither is there, or it is no tracking store.
+    """
+    if not info.tracking_uri.startswith(SQLITE):
+        return info.tracking_uri
+    path = Path(info.tracking_uri.removeprefix(SQLITE).split("?")[0])
+    beside = directory.resolve().parent / "mlflow.db"
+    if not path.is_file():
+        if not beside.is_file():
+            raise SweepReadError(
+                f"sweep {info.sweep_id}: its tracking store {path} is not there, and neither is"
+                f" {beside}: move the database along with the sweep"
+            )
+        path = beside
+    uri = info.tracking_uri if path != beside else f"{SQLITE}{beside}"
+    check_store_file(uri)
+    return uri
+
+
+def check_store_file(tracking_uri: str) -> None:
+    """Raise SweepReadError if a SQLite store is not there or is no store; servers pass.
+
+    On a file that is no database MLflow would retry for minutes; in an empty one, make tables.
+    """
+    if not tracking_uri.startswith(SQLITE):
+        return
+    path = Path(tracking_uri.removeprefix(SQLITE).split("?")[0])
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("SELECT 1 FROM experiments LIMIT 1")
+    except sqlite3.Error as error:
+        raise SweepReadError(f"{path} is not a tracking store of MLflow ({error})") from error

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from rdmodels.checkpoint import load_codec
 from rdmodels.codec import Codec
-from rdmodels.config import ConfigError, TrialConfig
-from rdmodels.container import MAX_PIXELS, MAX_SIDE, MODEL_ID_BYTES, Header, pack, read_header
+from rdmodels.config import MAX_PIXELS, ConfigError, TrialConfig
+from rdmodels.container import MAX_SIDE, MODEL_ID_BYTES, Header, pack, padded_pixels, read_header
 from rdmodels.data import to_float
 from rdmodels.entropy import BitstreamError, decode_symbols, encode_symbols
 from rdmodels.integer_context import IntegerContext, load_integer_context
@@ -150,11 +150,17 @@ def compress_batch(model: CodingModel, images: Pixels) -> bytes:
         ValueError: if the images are of another type, shape or number of channels.
     """
     _check_images(model, images)
-    return compress_symbols(model, encode_images(model, images), images.shape[-2:])
+    size = (images.shape[-2], images.shape[-1])
+    return compress_symbols(model, encode_images(model, images), size)
 
 
-def compress_symbols(model: CodingModel, symbols: Tensor, size: tuple[int, ...]) -> bytes:
-    """Symbols (N, C, h, w) of images of `size` (H, W) -> one stream."""
+def compress_symbols(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> bytes:
+    """Symbols (N, C, h, w) of images of `size` (H, W) -> one stream.
+
+    Raises:
+        ConfigError: if that is more than a stream holds.
+    """
+    _check_size(len(symbols), *size)
     payload = encode_symbols(model.integer_context, symbols)
     count, latents = symbols.shape[:2]
     sizes = (count, model.codec.channels, *size, latents, model.config.num_centers)
@@ -234,16 +240,20 @@ def _check_images(model: CodingModel, images: Pixels) -> None:
             "images must be a uint8 array (N, channels, H, W) of values 0 to 255,"
             f" got {_described(images)}"
         )
-    count, channels, height, width = images.shape
+    channels = images.shape[1]
     if not images.size:
         raise ValueError(f"images must not be empty, got shape {images.shape}")
+    _check_size(len(images), *images.shape[-2:])
     if channels != model.codec.channels:
         kind = {1: "grey", 3: "RGB"}.get(model.codec.channels, f"{model.codec.channels}-channel")
         raise ValueError(
             f"the model codes {kind} images, got {channels} channel(s): convert the images"
         )
-    if max(height, width) > MAX_SIDE or count * height * width > MAX_PIXELS:
-        raise ValueError(
+
+
+def _check_size(count: int, height: int, width: int) -> None:
+    if max(height, width) > MAX_SIDE or padded_pixels(count, height, width) > MAX_PIXELS:
+        raise ConfigError(
             f"a stream holds up to {MAX_SIDE} pixels a side and {MAX_PIXELS} in all, got"
             f" {count} image(s) of {height}x{width}: split them"
         )

@@ -19,6 +19,9 @@ from pydantic import (
 STRIDE = 8
 """Image pixels per latent position, along each axis."""
 
+MAX_PIXELS = 2**26
+"""Pixels of all images of a stream together, padding included."""
+
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10")
 FOLDER_PREFIX = "folder:"
 
@@ -196,7 +199,7 @@ def read_config(path: Path) -> TrialConfig:
     """
     try:
         values = json.loads(path.read_text())
-    except FileNotFoundError:
+    except OSError:
         raise ConfigError(f"{path} is not there: is this the directory of a model?") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON ({error})") from error

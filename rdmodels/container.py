@@ -21,7 +21,7 @@ no multiple of 8 are padded for coding, and the padding is cut off again.
 import zlib
 from typing import NamedTuple
 
-from rdmodels.config import STRIDE
+from rdmodels.config import MAX_PIXELS, STRIDE
 from rdmodels.entropy import BitstreamError, LatentShape, least_bytes
 
 MAGIC = b"RDI"
@@ -29,8 +29,6 @@ VERSION = 1
 MODEL_ID_BYTES = 4
 CHECKSUM_BYTES = 4
 MAX_SIDE = 2**16
-MAX_PIXELS = 2**26
-"""Pixels of all images of a stream together."""
 
 
 class Header(NamedTuple):
@@ -97,7 +95,7 @@ def _check_limits(header: Header) -> None:
         raise BitstreamError(
             f"the stream's images are {height}x{width}: sides are up to {MAX_SIDE}"
         )
-    if images * height * width > MAX_PIXELS:
+    if padded_pixels(images, height, width) > MAX_PIXELS:
         raise BitstreamError(f"the stream has over {MAX_PIXELS} pixels")
     least = least_bytes(centers, header.latent.symbols)
     if header.payload_bytes < least:
@@ -105,6 +103,12 @@ def _check_limits(header: Header) -> None:
             f"the stream has {header.payload_bytes} bytes for {header.latent.symbols} symbols,"
             f" which take {least} at least: its header is damaged"
         )
+
+
+def padded_pixels(images: int, height: int, width: int) -> int:
+    """Pixels that are coded, the padding to multiples of 8 included."""
+    rows, columns = -(-height // STRIDE), -(-width // STRIDE)
+    return images * rows * columns * STRIDE**2
 
 
 def _checksum(header: bytes, payload: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdmodels.config import FOLDER_PREFIX, STRIDE, TrialConfig
+from rdmodels.config import FOLDER_PREFIX, MAX_PIXELS, STRIDE, TrialConfig
 from rdmodels.images import DatasetError, ImageSet, Pixels, read_image, to_float, with_color
 from rdmodels.metrics import MS_SSIM_MIN_SIZE, has_ms_ssim
 from rdmodels.sources import cut_test, load_cifar10, load_digits, load_folder, load_mnist
@@ -27,6 +27,7 @@ __all__ = [
     "Splits",
     "TrainingBatches",
     "channel_statistics",
+    "check_fit",
     "load_splits",
     "read_image",
     "to_float",
@@ -60,7 +61,7 @@ def load_splits(config: TrialConfig) -> Splits:
     if config.test_images is not None:
         test = test.take(range(min(config.test_images, len(test))))
     splits = Splits(*_cut_validation(train, config), test)
-    _check_fit(splits, config)
+    check_fit(splits, config)
     return splits
 
 
@@ -76,10 +77,19 @@ def _cut_validation(train: ImageSet, config: TrialConfig) -> tuple[ImageSet, Ima
     return train.take(np.sort(kept)), train.take(np.sort(order[:count]))
 
 
-def _check_fit(splits: Splits, config: TrialConfig) -> None:
+def check_fit(splits: Splits, config: TrialConfig) -> None:
+    """Check that the images suit `config`'s crops and distortion, and can be coded.
+
+    Raises:
+        DatasetError: naming the image, the field and the way out.
+    """
     for split in splits:
         for name, image in zip(split.names, split.images, strict=True):
             height, width = image.shape[-2:]
+            if height * width > MAX_PIXELS:
+                raise DatasetError(
+                    f"{name} is {height}x{width}, over {MAX_PIXELS} pixels: scale it down"
+                )
             if config.distortion == "ms_ssim" and not has_ms_ssim(height, width):
                 raise DatasetError(
                     f"distortion ms_ssim needs {MS_SSIM_MIN_SIZE} px or more on the short side,"

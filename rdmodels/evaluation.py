@@ -87,7 +87,21 @@ def evaluate_coded(model: CodingModel, images: ImageSet) -> Evaluation:
         results += _code(model, names, pixels, bits)
     means = summarise(results, estimated.metrics.loss)
     _check(means, model.config)
+    _check_written(results, model.config)
     return Evaluation(results, means)
+
+
+def _check_written(results: list[ImageResult], config: TrialConfig) -> None:
+    """Guard the bytes as `_check` does the estimate: a bad conversion would show here."""
+    payload = sum((i.bits_written or 0.0) - (i.bits_header or 0.0) for i in results)
+    symbols = sum(image.symbols for image in results)
+    # A message ends on a whole byte, and the last symbols take a few bits to tell apart.
+    streams = sum(1 / (image.stream_images or 1) for image in results)
+    if payload > symbols * config.bits_per_raw_symbol * (1 + 1e-3) + 32 * streams:
+        raise EvaluationError(
+            f"{symbols} symbols were written as {payload:.0f} bits, more than raw coding takes:"
+            " the integer context model does not fit them"
+        )
 
 
 def _streams(images: ImageSet) -> Iterator[tuple[tuple[str, ...], Pixels]]:

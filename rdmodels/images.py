@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from rdmodels.config import ConfigError
 
 Pixels = NDArray[np.uint8]
+
+BATCH_PIXELS = 2**20
+"""Pixels that are evaluated at once, if images are smaller: large ones would fill the memory."""
 
 
 class DatasetError(ConfigError):
@@ -51,7 +54,8 @@ class ImageSet:
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Whole images in order, float (B, channels, H, W) in [0, 1]; B is 1 for mixed sizes."""
-        step = batch_size if self.stacked is not None else 1
+        pixels = self.images[0][0].size
+        step = min(batch_size, max(1, BATCH_PIXELS // pixels)) if self.stacked is not None else 1
         for start in range(0, len(self), step):
             part = self.images[start : start + step]
             yield to_float(torch.tensor(np.stack(list(part))).to(device))
@@ -75,23 +79,12 @@ def read_image(file: Path, channels: int) -> Pixels:
     """One image file as 8-bit pixels (channels, H, W); grey becomes RGB where RGB is wanted.
 
     Raises:
-        DatasetError: if it cannot be read, or would lose colour or transparency.
+        DatasetError: as `decode_file`, or if the image has colour and one channel is wanted.
     """
-    try:
-        with Image.open(file) as opened:
-            alpha = opened.convert("RGBA").getchannel("A") if _has_alpha(opened) else None
-    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-    if alpha is not None and alpha.getextrema() != (255, 255):
-        raise DatasetError(f"{file} has transparent pixels, which this codec has not: flatten it")
     image = decode_file(file)
     if channels == 1 and image.mode != "L":
         raise DatasetError(f"{file} has colour, but the model codes grey images: convert it first")
     return planes(image, "L" if channels == 1 else "RGB")
-
-
-def _has_alpha(image: Image.Image) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
 
 
 def _convert(image: Pixels, color: str) -> Pixels:
@@ -102,26 +95,28 @@ def _convert(image: Pixels, color: str) -> Pixels:
 def planes(image: Image.Image, mode: str) -> Pixels:
     """A Pillow image, converted to mode L or RGB, as (channels, H, W)."""
     array = np.asarray(image.convert(mode))
-    planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes)
+    return np.ascontiguousarray(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
 
 
 def decode_file(file: Path) -> Image.Image:
-    """An image file as Pillow mode L or RGB.
+    """An image file as Pillow mode L or RGB, turned the way its EXIF orientation says.
 
     Raises:
-        DatasetError: if it cannot be read, or has more than 8 bits a channel.
+        DatasetError: if it cannot be read, has more than 8 bits a channel, or transparent pixels.
     """
     try:
-        with Image.open(file) as image:
-            image.load()
-            # 16-bit and float grey would be clipped by a plain conversion to 8 bits.
-            if image.mode.startswith(("I", "F")):
-                raise DatasetError(f"{file} has mode {image.mode}: convert it to 8 bits")
-            return image.convert("L" if image.mode in ("1", "L") else "RGB")
+        with Image.open(file) as opened:
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{file} cannot be read as an image ({error}): repair it or remove it")
+        raise DatasetError(
+            f"{file} cannot be read as an image ({error}): repair it or remove it"
+        ) from error
+    # 16-bit and float grey would be clipped by a plain conversion to 8 bits.
+    if image.mode.startswith(("I", "F")):
+        raise DatasetError(f"{file} has mode {image.mode}: convert it to 8 bits")
+    if "A" in image.getbands() or "transparency" in image.info:
+        alpha = image.convert("RGBA").getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            raise DatasetError(f"{file} has transparent pixels, flatten it")
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")

@@ -134,7 +134,12 @@ def load_folder(path: Path, color: str) -> tuple[ImageSet, ImageSet]:
     images = tuple(planes(image, "L" if grey else "RGB") for image in opened)
     names = tuple(str(file.relative_to(path)) for file in train_files + test_files)
     cut = len(train_files)
-    return ImageSet(images[:cut], names[:cut]), ImageSet(images[cut:], names[cut:])
+    return _stacked(images[:cut], names[:cut]), _stacked(images[cut:], names[cut:])
+
+
+def _stacked(images: tuple[Pixels, ...], names: tuple[str, ...]) -> ImageSet:
+    same = len({image.shape for image in images}) == 1
+    return ImageSet(np.stack(images) if same else images, names)
 
 
 def _image_files(path: Path) -> list[Path]:

@@ -94,7 +94,6 @@ def fit(
     """
     device = torch.device(device)
     directory.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(directory / checkpoint.CONFIG, config.model_dump_json(indent=2) + "\n")
     codec = make_codec(config, splits.train).to(device)
     if config.channels_last:
         codec = codec.to(memory_format=torch.channels_last)
@@ -103,6 +102,8 @@ def fit(
     progress = _Progress()
     if resume and (directory / checkpoint.CHECKPOINT).exists():
         progress = _restore(directory, codec, optimiser, config)
+    # Not before: a checkpoint of another configuration must leave the directory as it is.
+    checkpoint.write_text(directory / checkpoint.CONFIG, config.model_dump_json(indent=2) + "\n")
     for epoch in range(progress.epochs, config.epochs):
         started = time.perf_counter()
         train = _train_epoch(codec, optimiser, batches, config, epoch)

@@ -1,6 +1,7 @@
 """rdsweep: the command line. Heavy imports sit inside the commands, so `--help` is instant."""
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,6 +40,9 @@ ModelOption = Annotated[
 CodedOption = Annotated[
     Path, typer.Option("--output", "-o", help="A file for one input, else a directory.")
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that are there already.")
+]
 StoreOption = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="Where an MLflow model URI is [sweeps/mlflow.db]."),
@@ -48,14 +52,26 @@ SweepArgument = Annotated[str, typer.Argument(help="A sweep's directory, or its 
 
 def main() -> None:
     """Run the command line; an expected error is one red line and exit code 2."""
-    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
     try:
-        app()
+        # Wherever it stands on the line.
+        app(["--debug", *arguments] if debug else arguments)
     except Exception as error:
-        if debug or not EXPECTED & {base.__name__ for base in type(error).__mro__}:
+        message = _expected(error)
+        if debug or message is None:
             raise
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
+
+
+def _expected(error: Exception) -> str | None:
+    """What to tell a user of an error that is theirs; None if it is ours."""
+    if EXPECTED & {base.__name__ for base in type(error).__mro__}:
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return None
 
 
 @app.callback()
@@ -89,22 +105,28 @@ def launch(
     ] = False,
 ) -> None:
     """Launch a sweep: search, train and log every trial."""
-    from rdmodels.data import load_splits
+    from rdmodels.data import check_fit, load_splits
     from sweep import display
     from sweep.directory import check_output
     from sweep.plan import make_plan
+    from sweep.resources import trials_at_once
     from sweep.spec import apply_overrides, make_spec, read_yaml
+    from sweep.tracking import check_store
 
     values = apply_overrides(read_yaml(config), set_ or [])
     spec = make_spec(values)
     directory = output or SWEEPS / f"{spec.name}-{_time()}"
-    if not dry_run:
-        check_output(directory)
+    check_output(directory)
+    if tracking_uri is not None:
+        check_store(tracking_uri)
+    at_once = trials_at_once(spec) if address is None else spec.resources.concurrent
     with out.status("Reading the images …"):
         splits = load_splits(spec.base)
+        for config_ in spec.extremes():
+            check_fit(splits, config_)
     if dry_run:
         with out.status("Timing one model of each extreme …"):
-            plan = make_plan(spec, splits)
+            plan = make_plan(spec, splits, at_once)
         out.print(display.plan_table(plan, spec, splits))
         return
     _run_launch(spec, values, splits, directory, tracking_uri, address)
@@ -127,7 +149,7 @@ def _run_launch(
         start_ray(spec, address)
     info = open_sweep(spec, values, directory, tracking_uri)
     out.print(f"Sweep {info.sweep_id} in {directory}", highlight=False, soft_wrap=True)
-    progress = Progress(spec.num_trials, spec.num_trials * spec.base.epochs)
+    progress = Progress(spec.num_trials, spec.num_trials * max(c.epochs for c in spec.extremes()))
     with display.live_progress(out, progress, spec):
         outcome = launch(spec, splits, directory, info, progress)
     display.print_outcome(out, err, outcome, spec)
@@ -216,6 +238,7 @@ def compress(
     images: Annotated[list[Path], typer.Argument(help="Image files that Pillow reads.")],
     model: ModelOption,
     output: CodedOption,
+    overwrite: OverwriteOption = False,
     tracking_uri: StoreOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
@@ -225,7 +248,7 @@ def compress(
     from sweep.single import pick_device
 
     with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
-        out.print(display.coded_table(compress_files(coder, images, output)))
+        out.print(display.coded_table(compress_files(coder, images, output, overwrite=overwrite)))
 
 
 @app.command()
@@ -233,6 +256,7 @@ def decompress(
     files: Annotated[list[Path], typer.Argument(help="Streams that `rdsweep compress` wrote.")],
     model: ModelOption,
     output: CodedOption,
+    overwrite: OverwriteOption = False,
     tracking_uri: StoreOption = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
@@ -242,7 +266,7 @@ def decompress(
     from sweep.single import pick_device
 
     with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
-        out.print(display.coded_table(decompress_files(coder, files, output)))
+        out.print(display.coded_table(decompress_files(coder, files, output, overwrite=overwrite)))
 
 
 @app.command()
@@ -269,7 +293,7 @@ def report(
         files = write_report(runs, output or directory / "report")
     out.print(display.frontier_table(runs))
     out.print(f"Report: {files.html}", soft_wrap=True, highlight=False)
-    out.print(f"MLflow UI: rdsweep ui {sweep}", soft_wrap=True, highlight=False)
+    out.print(f"MLflow UI: rdsweep ui {shlex.quote(sweep)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

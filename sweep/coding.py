@@ -100,13 +100,15 @@ def pick_point(directory: Path, point: str) -> str:
     return str(below[-1])
 
 
-def compress_files(model: CodingModel, sources: Sequence[Path], output: Path) -> Iterator[Coded]:
+def compress_files(
+    model: CodingModel, sources: Sequence[Path], output: Path, *, overwrite: bool = False
+) -> Iterator[Coded]:
     """Compress each image to a file of its own.
 
     Raises:
-        ConfigError: if an image cannot be read or is not of the model's kind.
+        ConfigError: if an image cannot be read or is not of the model's kind, or a file is there.
     """
-    for source, path in _targets(sources, output, SUFFIX):
+    for source, path in _targets(sources, output, SUFFIX, overwrite=overwrite):
         pixels = read_image(source, model.codec.channels)
         height, width = pixels.shape[-2:]
         symbols = encode_images(model, pixels[None])
@@ -118,13 +120,16 @@ def compress_files(model: CodingModel, sources: Sequence[Path], output: Path) ->
         yield Coded(source, path, height, width, len(data), quality)
 
 
-def decompress_files(model: CodingModel, sources: Sequence[Path], output: Path) -> Iterator[Coded]:
+def decompress_files(
+    model: CodingModel, sources: Sequence[Path], output: Path, *, overwrite: bool = False
+) -> Iterator[Coded]:
     """Decompress each stream to PNG; one that holds several images gives numbered files.
 
     Raises:
-        ConfigError, BitstreamError: if a stream cannot be read, is damaged or of another model.
+        ConfigError, BitstreamError: if a stream cannot be read, is damaged or of another model, or
+            a file is there.
     """
-    for source, path in _targets(sources, output, ".png"):
+    for source, path in _targets(sources, output, ".png", overwrite=overwrite):
         try:
             data = source.read_bytes()
         except OSError as error:
@@ -141,9 +146,12 @@ def decompress_files(model: CodingModel, sources: Sequence[Path], output: Path) 
             yield Coded(source, target, height, width, len(data) // len(images))
 
 
-def _targets(sources: Sequence[Path], output: Path, suffix: str) -> list[tuple[Path, Path]]:
+def _targets(
+    sources: Sequence[Path], output: Path, suffix: str, *, overwrite: bool
+) -> list[tuple[Path, Path]]:
     """Where each source goes: `output` itself for a single one with a suffix, else inside it."""
     if len(sources) == 1 and output.suffix and not output.is_dir():
+        _check_free(output, sources, overwrite=overwrite)
         return [(sources[0], output)]
     if output.exists() and not output.is_dir():
         raise ConfigError(f"-o {output} is a file: several files need a directory")
@@ -154,7 +162,15 @@ def _targets(sources: Sequence[Path], output: Path, suffix: str) -> list[tuple[P
             raise ConfigError(
                 f"{first} and {sources[index]} would both become {target}: run them one by one"
             )
+        _check_free(target, sources, overwrite=overwrite)
     return list(zip(sources, targets, strict=True))
+
+
+def _check_free(target: Path, sources: Sequence[Path], *, overwrite: bool) -> None:
+    if target.resolve() in {source.resolve() for source in sources}:
+        raise ConfigError(f"-o would replace the input {target}: choose another")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} is there already: choose another -o, or add --overwrite")
 
 
 def _write(path: Path, data: bytes) -> None:

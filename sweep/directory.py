@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.sweeps import SWEEP_FILE, SweepInfo, read_info
+from analysis.sweeps import SWEEP_FILE, SweepInfo, read_info, store_uri
 from rdmodels import checkpoint
 from rdmodels.config import ConfigError
 from sweep import tracking
@@ -38,7 +38,7 @@ def open_sweep(
         TrackingError: if the MLflow store does not answer; nothing has been written then.
     """
     check_output(directory)
-    uri = tracking_uri or tracking.default_tracking_uri(directory)
+    uri = tracking.absolute_uri(tracking_uri or tracking.default_tracking_uri(directory))
     artifacts = directory.resolve().parent / "mlflow-artifacts"
     client, experiment_id = tracking.open_experiment(uri, spec.name, artifacts)
     created = datetime.now(UTC)
@@ -71,13 +71,26 @@ def open_sweep(
 def make_flusher(directory: Path, info: SweepInfo) -> tracking.Flusher:
     """The flusher of the sweep in `directory`."""
     return tracking.Flusher(
-        directory, info.tracking_uri, info.experiment_id, info.parent_run_id, info.sweep_id
+        directory,
+        store_uri(directory, info),
+        info.experiment_id,
+        info.parent_run_id,
+        info.sweep_id,
     )
 
 
 def send_unsent(directory: Path) -> int:
-    """Send what an earlier launch left in its spool; returns how many records still wait."""
-    return make_flusher(directory, read_info(directory)).close()
+    """Send what an earlier launch left in its spool; returns how many records still wait.
+
+    What has been sent late is followed by the report. A launch that is running sends for itself.
+    """
+    flusher = make_flusher(directory, read_info(directory))
+    if not flusher.pending() or not flusher.lock(wait=False):
+        return 0
+    unsent = flusher.close()
+    if not unsent:
+        publish_report(directory)
+    return unsent
 
 
 def publish_report(directory: Path) -> None:
@@ -95,7 +108,7 @@ def publish_report(directory: Path) -> None:
         for file in files:
             spool.artifact(file)
         spool.tags({"mlflow.note.content": frontier_note(frontier["points"])})
-        send_unsent(directory)
+        make_flusher(directory, read_info(directory)).close()
     except Exception:
         logger.exception("the report could not be stored with the sweep's run")
 

@@ -1,6 +1,7 @@
 """What the command line shows: live progress, tables, closing lines."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from analysis.formats import duration
 from analysis.frontier import frontier, quality_of
 
 if TYPE_CHECKING:
@@ -28,15 +30,6 @@ if TYPE_CHECKING:
 
 BEST_SHOWN = 5
 SHOWN_ERRORS = 5
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def number(value: float | None, digits: int) -> str:
@@ -100,11 +93,12 @@ def plan_table(plan: "Plan", spec: "SweepSpec", splits: "Splits") -> RenderableT
         )
     channels, height, width = splits.train.images[0].shape
     budget = spec.search.time_budget_s
+    epochs = " to ".join(map(str, sorted({timing.config.epochs for timing in plan.timings})))
     return Group(
         f"{spec.base.dataset}: {len(splits.train)} training, {len(splits.validation)} validation,"
         f" {len(splits.test)} test images ({channels} x {height} x {width} the first)",
         table,
-        f"{plan.trials} trials of {spec.base.epochs} epochs by {spec.search.sampler},"
+        f"{plan.trials} trials of {epochs} epochs by {spec.search.sampler},"
         f" {plan.at_once} at once, on {'GPU' if spec.resources.gpu else 'CPU'}:"
         f" about {duration(plan.seconds)}"
         + (f", ended after {duration(budget)} by time_budget_s" if budget else ""),
@@ -130,7 +124,11 @@ def print_outcome(
             style="yellow",
             soft_wrap=True,
         )
-    console.print(f"Report: rdsweep report {outcome.directory}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Report: rdsweep report {shlex.quote(str(outcome.directory))}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @contextmanager
@@ -175,7 +173,7 @@ def coded_table(files: Iterable["Coded"]) -> Table:
     for file in files:
         size = f"{file.width}x{file.height}"
         figures = (str(file.stream_bytes), f"{file.bpp:.4f}", number(file.psnr_db, 2))
-        table.add_row(str(file.source), str(file.path), size, *figures)
+        table.add_row(file.source.name, str(file.path), size, *figures)
     return table
 
 

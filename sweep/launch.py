@@ -14,6 +14,7 @@ from rdmodels.config import ConfigError
 from rdmodels.data import Splits
 from sweep.directory import make_flusher, publish_report
 from sweep.progress import Progress, ProgressCallback, TrialEnds
+from sweep.resources import check_resources
 from sweep.search import OptunaSearcher, SweepStudy
 from sweep.spec import SweepSpec
 from sweep.spool import Spool
@@ -33,20 +34,6 @@ class Outcome:
     unsent: int
 
 
-def check_resources(spec: SweepSpec, *, cpus: float, gpus: float) -> None:
-    """Raise ConfigError if not even one trial fits: Ray would wait for ever."""
-    wanted = spec.resources
-    if wanted.gpu > gpus:
-        raise ConfigError(
-            f"resources.gpu is {wanted.gpu:g} a trial, but there are {gpus:g} GPUs:"
-            " set resources.gpu to 0 to train on the CPU"
-        )
-    if wanted.cpu > cpus:
-        raise ConfigError(
-            f"resources.cpu is {wanted.cpu} a trial, but there are {cpus:g} CPUs: lower it"
-        )
-
-
 def start_ray(spec: SweepSpec, address: str | None) -> None:
     """Connect to the cluster at `address`, or start Ray on this machine.
 
@@ -55,8 +42,7 @@ def start_ray(spec: SweepSpec, address: str | None) -> None:
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        cpus = max(os.cpu_count() or 1, spec.resources.cpu * spec.resources.concurrent)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
     else:
         try:
             ray.init(address=address, **quiet)

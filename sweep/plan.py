@@ -3,16 +3,21 @@
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from rdmodels.bitstream import compress_batch, decompress_batch, make_coding_model
+from rdmodels.codec import Codec
 from rdmodels.config import TrialConfig
+from rdmodels.conversion import calibration_symbols, convert_context
 from rdmodels.data import Splits, TrainingBatches
-from rdmodels.evaluation import evaluate
+from rdmodels.evaluation import STREAM_PIXELS
 from rdmodels.training import make_codec, make_optimiser, train_step
 from sweep.spec import SweepSpec
 
 TIMED_STEPS = 3
 EVALUATED_IMAGES = 16
+CODED_SMALL = 200
 VALUE_FIELDS = frozenset({"beta", "h_target", "learning_rate", "context_learning_rate", "seed"})
 """Fields that change no shape: extremes that differ in them alone take the same time."""
 
@@ -25,6 +30,7 @@ class Timing:
     parameters: int
     images_per_second: float
     seconds_per_epoch: float
+    coding_seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,12 @@ class Plan:
     seconds: float
 
 
-def make_plan(spec: SweepSpec, splits: Splits) -> Plan:
-    """Build one model of each extreme of the space, time a few steps, and add up."""
+def make_plan(spec: SweepSpec, splits: Splits, at_once: int) -> Plan:
+    """Build one model of each extreme of the space, time a few steps, and add up.
+
+    Args:
+        at_once: trials that run at the same time.
+    """
     shapes: dict[str, TrialConfig] = {}
     for config in spec.extremes():
         shapes.setdefault(config.model_dump_json(exclude=set(VALUE_FIELDS)), config)
@@ -49,9 +59,9 @@ def make_plan(spec: SweepSpec, splits: Splits) -> Plan:
         timings = [time_trial(config, splits, device) for config in shapes.values()]
     finally:
         torch.set_num_threads(threads)
-    per_trial = [timing.seconds_per_epoch * timing.config.epochs for timing in timings]
-    seconds = sum(per_trial) / len(per_trial) * spec.num_trials / spec.resources.concurrent
-    return Plan(spec.num_trials, spec.resources.concurrent, timings, seconds)
+    per_trial = [t.seconds_per_epoch * t.config.epochs + t.coding_seconds for t in timings]
+    seconds = sum(per_trial) / len(per_trial) * spec.num_trials / at_once
+    return Plan(spec.num_trials, at_once, timings, seconds)
 
 
 def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Timing:
@@ -70,14 +80,37 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
     images_per_second = sum(len(x) for _, x in timed) / (time.perf_counter() - started)
     sample = splits.validation.take(range(min(EVALUATED_IMAGES, len(splits.validation))))
     started = time.perf_counter()
-    evaluate(codec, sample, config)
+    # Not evaluate(): so short a training may not give figures that pass as data points.
+    with torch.no_grad():
+        for x in sample.batches(config.batch_size, device):
+            codec(x)
+    _wait(device)
     evaluation = (time.perf_counter() - started) / len(sample) * len(splits.validation)
     return Timing(
         config,
         sum(parameter.numel() for parameter in codec.parameters()),
         images_per_second,
         batches.images_per_epoch / images_per_second + evaluation,
+        _coding_seconds(codec, config, splits),
     )
+
+
+def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
+    """What coding the validation and test images takes at the end, from a sample of them."""
+    images = splits.validation
+    small = images.images[0][0].size <= STREAM_PIXELS
+    sample = images.take(range(min(CODED_SMALL if small else 1, len(images))))
+    calibration = splits.train.take(range(min(CODED_SMALL if small else 1, len(splits.train))))
+    codec.eval()
+    model = make_coding_model(
+        codec, convert_context(codec, calibration_symbols(codec, calibration)), config
+    )
+    pixels = np.stack(list(sample.images))
+    started = time.perf_counter()
+    decompress_batch(model, compress_batch(model, pixels))
+    seconds = time.perf_counter() - started
+    codec.train()
+    return seconds / len(sample) * (len(splits.validation) + len(splits.test))
 
 
 def _wait(device: torch.device) -> None:

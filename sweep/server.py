@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.sweeps import SWEEP_FILE, SweepInfo, find_sweep, read_info
+from analysis.sweeps import SWEEP_FILE, SweepInfo, find_sweep, read_info, store_uri
 from rdmodels.config import ConfigError
 
 START_SECONDS = 90.0
@@ -50,12 +50,14 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
     Raises:
         ConfigError: if the port is taken or the server does not start.
     """
-    info = read_info(find_sweep(sweep, root))
-    if not info.tracking_uri.startswith("sqlite:"):
-        print_links(console, info.tracking_uri.rstrip("/"), info)
+    directory = find_sweep(sweep, root)
+    info = read_info(directory)
+    uri = store_uri(directory, info)
+    if not uri.startswith("sqlite:"):
+        print_links(console, uri.rstrip("/"), info)
         return
     check_port(host, port)
-    server = start_server(info.tracking_uri, host, port)
+    server = start_server(uri, host, port)
     # Without this a plain `kill` would leave the server behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -25,6 +25,7 @@ from sweep.trial import run_trial
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 LOG = "train.log"
+ARTIFACTS = "mlflow-artifacts"
 
 Advance = Callable[[int, str], None]
 logger = logging.getLogger(__name__)
@@ -169,7 +170,10 @@ def find_models(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise ConfigError(f"{directory} is not a directory")
-    files = sorted(directory.rglob(checkpoint.MODEL))
+    # MLflow's copies of a sweep's models lie below the sweeps' folder too.
+    files = sorted(
+        file for file in directory.rglob(checkpoint.MODEL) if ARTIFACTS not in file.parts
+    )
     if not files:
         raise ConfigError(
             f"no {checkpoint.MODEL} under {directory}: train a model with `rdsweep train`"

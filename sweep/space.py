@@ -50,6 +50,13 @@ class Range(BaseModel):
         """The bounds, lowest first."""
         return [self._typed(self.low), self._typed(self.high)]
 
+    def samples(self, most: int) -> list[int | float]:
+        """Values to check: all whole numbers of the range, up to `most`, or else its bounds."""
+        step = int(self.step or 1)
+        if not self.integer or (self.high - self.low) / step > most:
+            return self.values()
+        return list(range(int(self.low), int(self.high) + 1, step))
+
     def grid(self) -> list[int | float]:
         """Evenly spaced values, for the `grid` sampler.
 
@@ -104,6 +111,10 @@ class Choices(BaseModel):
 
     def values(self) -> list[Scalar]:
         """Every choice, in the given order."""
+        return list(self.choices)
+
+    def samples(self, most: int) -> list[Scalar]:
+        """Values to check: every choice."""
         return list(self.choices)
 
     def grid(self) -> list[Scalar]:

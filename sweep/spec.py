@@ -1,6 +1,7 @@
 """SweepSpec: what a sweep runs, read from YAML, validated before anything starts."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,6 +13,21 @@ from rdmodels.config import ConfigError, TrialConfig, make_trial, override, vali
 from sweep.space import Choices, Parameter, Range, corners
 
 GP_MOST_TRIALS = 200
+MOST_CHECKED = 2000
+
+SHARED_FIELDS = frozenset(
+    {
+        "dataset",
+        "data_dir",
+        "color",
+        "train_images",
+        "test_images",
+        "validation_fraction",
+        "split_seed",
+        "distortion",
+    }
+)
+"""Fields that all trials of a sweep have in common: they see one data set, on one scale."""
 
 
 class _Section(BaseModel):
@@ -75,12 +91,26 @@ class SweepSpec(_Section):
     `Range` or a list of choices.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)
+    name: str
     trial: dict[str, Any] = Field(default_factory=dict)
-    space: dict[str, Range | Choices] = Field(min_length=1)
+    space: dict[str, Range | Choices]
     search: Search
     resources: Resources = Resources()
     hypervolume_reference: HypervolumeReference = HypervolumeReference()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}", name):
+            raise ValueError("must be letters, digits, '_', '.' and '-', up to 80 of them")
+        return name
+
+    @field_validator("space")
+    @classmethod
+    def _something_to_search(cls, space: dict[str, Range | Choices]) -> dict[str, Range | Choices]:
+        if not space:
+            raise ValueError("must have at least one field to search, such as beta: [0.01, 0.1]")
+        return space
 
     @property
     def base(self) -> TrialConfig:
@@ -107,15 +137,6 @@ class SweepSpec(_Section):
         return [override(self.base, corner) for corner in corners(self.space)]
 
 
-def read_spec(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep's YAML, put `--set` overrides in, validate all of it.
-
-    Raises:
-        ConfigError: naming the field, the value and the way out.
-    """
-    return make_spec(apply_overrides(read_yaml(path), overrides))
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -136,7 +157,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`values` with each `path.to.field=value` put in; values are read as YAML.
+    """`values` with each `path.to.field=value` put in; values are YAML, null removes a field.
 
     Raises:
         ConfigError: if an override has no `=`, or goes through something that has no fields.
@@ -157,6 +178,8 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
 
 def _put(values: Mapping[str, Any], keys: list[str], value: Any, path: str) -> dict[str, Any]:
     head, *rest = keys
+    if not rest and value is None:
+        return {name: known for name, known in values.items() if name != head}
     if not rest:
         return {**values, head: value}
     inner = values.get(head, {})
@@ -182,10 +205,11 @@ def make_spec(values: Mapping[str, Any]) -> SweepSpec:
     if shared:
         raise ConfigError(
             f"{shared[0]} is in trial ({spec.trial[shared[0]]!r}) and in space: leave it in one"
+            f" (--set trial.{shared[0]}=null removes it)"
         )
     for name, parameter in spec.space.items():
         others = {n: p.values()[0] for n, p in spec.space.items() if n != name}
-        for value in parameter.values():
+        for value in parameter.samples(MOST_CHECKED):
             try:
                 make_trial({**spec.trial, **others, name: value})
             except ConfigError as error:
@@ -206,12 +230,20 @@ def _parameter(name: str, value: Any) -> Parameter:
     if name not in TrialConfig.model_fields:
         # The trial's own validation names the nearest field.
         make_trial({name: value}, where="space")
+    if name in SHARED_FIELDS:
+        raise ConfigError(
+            f"{where}: {name} is the same in all trials of a sweep, got {value!r}: put it in trial"
+            " and launch a sweep for each value"
+        )
     if isinstance(value, Range | Choices):
         return value
     if isinstance(value, list):
         return validate(Choices, {"choices": value}, where=where)
     if isinstance(value, Mapping):
-        integer = TrialConfig.model_fields[name].annotation in (int, int | None)
+        annotation = TrialConfig.model_fields[name].annotation
+        integer = annotation in (int, int | None)
+        if not integer and annotation is not float:
+            raise ConfigError(f"{where} takes a list of choices, not a range, got {value!r}")
         return validate(Range, {**value, "integer": integer}, where=where)
     raise ConfigError(
         f"{where} must be a list of choices or a range such as"

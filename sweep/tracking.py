@@ -6,6 +6,7 @@ No tracking error fails a trial or a sweep, and nothing is dropped: what cannot 
 the spool, what the server rejects goes to a quarantine file beside it.
 """
 
+import fcntl
 import getpass
 import json
 import logging
@@ -15,7 +16,7 @@ import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 # A dead server must cost seconds: the flusher itself comes back to what failed.
@@ -28,7 +29,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from rdmodels.checkpoint import write_text
-from sweep.spool import FOLDER, Line, Spool, read_spool
+from sweep.spool import FOLDER, Line, read_spool
 
 RUN_STATUS = {
     "complete": "FINISHED",
@@ -36,6 +37,7 @@ RUN_STATUS = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
+SQLITE = "sqlite:///"
 PARAMS_PER_REQUEST = 100
 FLUSH_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -55,6 +57,31 @@ def default_tracking_uri(sweep: Path) -> str:
     return f"sqlite:///{sweep.resolve().parent / 'mlflow.db'}"
 
 
+def absolute_uri(tracking_uri: str) -> str:
+    """`tracking_uri`, with a SQLite file's path made absolute: it is read from other folders."""
+    if not tracking_uri.startswith(SQLITE):
+        return tracking_uri
+    return f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).resolve()}"
+
+
+def check_store(tracking_uri: str) -> None:
+    """Raise TrackingError if a server does not answer; changes nothing."""
+    if tracking_uri.startswith(SQLITE):
+        return
+    try:
+        make_client(tracking_uri).search_experiments(max_results=1)
+    except Exception as error:
+        raise _silent(tracking_uri, error) from error
+
+
+def _silent(tracking_uri: str, error: Exception) -> TrackingError:
+    reason = " ".join(str(error).split())[:300]
+    return TrackingError(
+        f"the MLflow store {tracking_uri} does not answer ({reason}): start it, or leave"
+        " --tracking-uri out to log to a local SQLite file"
+    )
+
+
 def make_client(tracking_uri: str) -> MlflowClient:
     """A client of `tracking_uri` that takes nothing from MLflow's defaults."""
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
@@ -69,10 +96,10 @@ def open_experiment(tracking_uri: str, name: str, artifacts: Path) -> tuple[Mlfl
     Raises:
         TrackingError: if the store does not answer.
     """
-    local = tracking_uri.startswith("sqlite:///")
+    local = tracking_uri.startswith(SQLITE)
     try:
         if local:
-            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            Path(tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         client = make_client(tracking_uri)
         known = client.get_experiment_by_name(name)
         if known is not None:
@@ -83,11 +110,7 @@ def open_experiment(tracking_uri: str, name: str, artifacts: Path) -> tuple[Mlfl
         return client, client.create_experiment(name, artifact_location=location)
     except Exception as error:
         # SQLAlchemy, requests and MLflow itself each have their own errors here.
-        reason = " ".join(str(error).split())[:300]
-        raise TrackingError(
-            f"the MLflow store {tracking_uri} does not answer ({reason}): start it, or leave"
-            " --tracking-uri out to log to a local SQLite file"
-        ) from error
+        raise _silent(tracking_uri, error) from error
 
 
 def create_parent(
@@ -160,14 +183,31 @@ class Flusher:
         self.sweep_id = sweep_id
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lock: IO[str] | None = None
 
     @cached_property
     def client(self) -> MlflowClient:
         """Made when there is something to send: the store may have moved since."""
         return make_client(self.tracking_uri)
 
+    def lock(self, *, wait: bool) -> bool:
+        """Become the only one that sends this sweep's spools; False if another one is."""
+        if self._lock is not None:
+            return True
+        path = self.sweep / FOLDER / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            return False
+        self._lock = file
+        return True
+
     def start(self) -> None:
         """Send what is spooled, from now on, in a thread."""
+        self.lock(wait=True)
         self._thread = threading.Thread(target=self._run, name="mlflow-flusher", daemon=True)
         self._thread.start()
 
@@ -176,8 +216,13 @@ class Flusher:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self.lock(wait=True)
         self.flush()
-        return self.pending()
+        unsent = self.pending()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+        return unsent
 
     def pending(self) -> int:
         """How many spooled records have not been sent."""
@@ -199,7 +244,13 @@ class Flusher:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._stop.wait(FLUSH_SECONDS if self.flush() else RETRY_SECONDS)
+            sent = False
+            try:
+                sent = self.flush()
+            except Exception:
+                # A full disk, say: the records are in the spool, and the trials go on.
+                logger.exception("sending to the MLflow store failed, will retry")
+            self._stop.wait(FLUSH_SECONDS if sent else RETRY_SECONDS)
 
     def _spools(self) -> list[Path]:
         return sorted((self.sweep / FOLDER).glob("*.jsonl"))
@@ -313,9 +364,3 @@ def _is_rejection(error: Exception) -> bool:
 def _quarantine(spool: Path, line: Line, error: Exception) -> None:
     with spool.with_suffix(".quarantine").open("a") as file:
         file.write(json.dumps({"error": str(error), "record": line.record}) + "\n")
-
-
-def end_open(sweep: Path, trial_ids: list[str], status: str, reason: str) -> None:
-    """Spool the end of trials that could not say it themselves."""
-    for trial_id in trial_ids:
-        Spool(sweep, trial_id).end(status, reason)

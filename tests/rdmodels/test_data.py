@@ -15,6 +15,7 @@ from rdmodels.data import (
     TrainingBatches,
     channel_statistics,
     load_splits,
+    read_image,
 )
 from tests.conftest import write_photo
 
@@ -132,6 +133,29 @@ def test_a_sixteen_bit_image_is_refused_rather_than_clipped(photos: Path) -> Non
     Image.fromarray(np.full((40, 40), 4000, dtype=np.uint16)).save(photos / "deep.png")
     with pytest.raises(DatasetError, match=r"deep\.png has mode I;16"):
         load_splits(folder_config(photos))
+
+
+def test_a_transparent_image_is_refused_rather_than_flattened(photos: Path) -> None:
+    Image.new("RGBA", (40, 40), (1, 2, 3, 128)).save(photos / "clear.png")
+    with pytest.raises(DatasetError, match=r"clear\.png has transparent pixels"):
+        load_splits(folder_config(photos))
+
+
+def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    image = Image.new("RGB", (60, 40))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "portrait.jpg", exif=exif)
+    assert read_image(tmp_path / "portrait.jpg", 3).shape == (3, 60, 40)
+
+
+def test_images_of_one_size_are_stacked(tmp_path: Path) -> None:
+    for index in range(4):
+        write_photo(tmp_path / f"{index}.png", 40, 48, seed=index)
+    train = load_splits(folder_config(tmp_path)).train
+    assert train.stacked is not None
+    batches = TrainingBatches(train, folder_config(tmp_path), torch.device("cpu"))
+    assert next(batches.epoch(0)).shape[1:] == (3, 32, 32)
 
 
 def test_folders_that_cannot_serve_are_refused(tmp_path: Path, photos: Path) -> None:

@@ -11,6 +11,7 @@ from rdmodels import checkpoint, training
 from rdmodels.config import ConfigError, TrialConfig, make_trial, override
 from rdmodels.data import Splits
 from rdmodels.evaluation import EvaluationError, evaluate
+from rdmodels.integer_context import INTEGER_CONTEXT
 from rdmodels.results import EpochRecord
 from rdmodels.training import NonFiniteLossError, finish, fit, make_codec
 
@@ -79,8 +80,23 @@ def test_resuming_another_configuration_is_refused(
     small_config: TrialConfig, digits: Splits, tmp_path: Path
 ) -> None:
     list(itertools.islice(fit(small_config, digits, tmp_path), 1))
+    before = (tmp_path / checkpoint.CONFIG).read_text()
     with pytest.raises(ConfigError, match="another configuration"):
         list(fit(override(small_config, {"beta": 0.5}), digits, tmp_path, resume=True))
+    assert (tmp_path / checkpoint.CONFIG).read_text() == before
+
+
+def test_new_weights_void_the_converted_context_model(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    list(fit(small_config, digits, tmp_path))
+    finish(tmp_path, digits)
+    converted = (tmp_path / INTEGER_CONTEXT).read_bytes()
+    training.coding_model(tmp_path, digits.validation)
+    assert (tmp_path / INTEGER_CONTEXT).read_bytes() == converted
+    longer = override(small_config, {"epochs": 3})
+    assert next(fit(longer, digits, tmp_path, resume=True)).epoch == 2
+    assert not (tmp_path / INTEGER_CONTEXT).exists()
 
 
 def test_a_loss_that_is_no_number_ends_the_trial(

@@ -141,6 +141,8 @@ def test_the_rate_on_the_frontier_is_bytes(root: Path, trial_id: str) -> None:
         (["decompress", "cut.rdi", "--model", "MODEL", "-o", "x"], ["cut.rdi", "bytes"]),
         (["decompress", "flip.rdi", "--model", "MODEL", "-o", "x"], ["flip.rdi", "damaged"]),
         (["decompress", "good.rdi", "--model", "OTHER", "-o", "x"], ["good.rdi", "written by"]),
+        (["compress", "wide.png", "--model", "MODEL", "-o", "good.rdi"], ["--overwrite"]),
+        (["compress", "wide.png", "--model", "MODEL", "-o", "wide.png"], ["replace the input"]),
     ],
     ids=lambda value: " ".join(value[:4]) if len(value) > 4 else None,
 )

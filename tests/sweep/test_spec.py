@@ -6,7 +6,7 @@ import pytest
 
 from rdmodels.config import ConfigError
 from sweep.space import Range, corners, distributions
-from sweep.spec import SweepSpec, apply_overrides, make_spec, read_spec
+from sweep.spec import SweepSpec, apply_overrides, make_spec, read_yaml
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASE: dict[str, Any] = {
@@ -25,6 +25,10 @@ def spec_with(*overrides: str) -> SweepSpec:
     return make_spec(apply_overrides(BASE, overrides))
 
 
+def read_spec(file: Path) -> SweepSpec:
+    return make_spec(read_yaml(file))
+
+
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_configurations_are_valid(file: Path) -> None:
     assert read_spec(file).num_trials >= 12
@@ -34,7 +38,7 @@ def test_shipped_configurations_are_valid(file: Path) -> None:
     ("override", "words"),
     [
         ("spcae={}", ["spcae", "did you mean space?"]),
-        ("name=a/b", ["name", "a/b"]),
+        ("name=a/b", ["name", "a/b", "letters"]),
         ("space.btea=[1]", ["space.btea", "did you mean beta?"]),
         ("space.beta.low=10", ["space.beta", "low must be less than high", "10", "0.1"]),
         ("space.beta.low=0.1", ["space.beta", "low must be less than high"]),
@@ -47,7 +51,11 @@ def test_shipped_configurations_are_valid(file: Path) -> None:
         ("space.beta=0.5", ["space.beta", "0.5", "belongs in trial"]),
         ("space.h_target.high=3", ["space.h_target", "3", "2.585"]),
         ("space.num_latent_channels={low: 1.5, high: 4}", ["whole numbers", "1.5"]),
-        ("space={}", ["space"]),
+        ("space={}", ["space", "at least one field"]),
+        ("space.color=[grey, rgb]", ["space.color", "same in all trials"]),
+        ("space.train_images=[100, 200]", ["space.train_images", "same in all trials"]),
+        ("space.importance_map={low: 0, high: 1}", ["space.importance_map", "list of choices"]),
+        ("space.crop_size={low: 64, high: 100}", ["space.crop_size", "65", "multiple of 8"]),
         ("trial.width=9", ["trial.width", "multiple of 4", "9"]),
         ("trial.beta=1", ["beta", "trial", "space", "leave it in one"]),
         ("search.sampler=cmaes", ["search.sampler", "'cmaes'", "nsga2"]),
@@ -92,6 +100,11 @@ def test_overrides_reach_every_depth_and_read_yaml_values() -> None:
     assert isinstance(beta, Range)
     assert (beta.low, spec.base.epochs, spec.search.seed) == (0.01, 2, 7)
     assert BASE["space"]["beta"]["low"] == 0.001
+
+
+def test_null_moves_a_field_from_trial_to_space() -> None:
+    spec = spec_with("trial.width=null", "space.width={low: 8, high: 16, step: 4}")
+    assert {config.width for config in spec.extremes()} == {8, 16}
 
 
 def test_extremes_are_all_corners_of_the_space() -> None:

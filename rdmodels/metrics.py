@@ -1,6 +1,9 @@
 """Rate and quality of images, with the conventions every number of this project follows.
 
-- bpp: bits over the pixels of the unpadded image, computed per image, then averaged.
+- bpp: bits of the stream that was written and decoded back, header included, over the pixels of
+  the unpadded image; per image, then averaged. Small images of one size share a stream.
+- bpp estimated: the cross-entropy of the symbols under the float context model, in place of the
+  written bits. It is also the rate of a trial whose training is not finished.
 - MSE: on [0, 1], per image, of reconstructions clamped and rounded to 8 bits; then averaged.
 - PSNR: from that per-image MSE, in dB, then averaged over images. A lossless image has no PSNR
   (a missing value, never infinity). The PSNR of the mean MSE is another number, dBs apart.

@@ -3,6 +3,7 @@
 import logging
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -243,12 +244,9 @@ def compress(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
     """Compress images with a trained model."""
-    from sweep import display
-    from sweep.coding import compress_files, open_model
-    from sweep.single import pick_device
+    from sweep.coding import compress_files
 
-    with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
-        out.print(display.coded_table(compress_files(coder, images, output, overwrite=overwrite)))
+    _code(compress_files, images, model, output, overwrite, tracking_uri, device)
 
 
 @app.command()
@@ -261,12 +259,26 @@ def decompress(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
     """Decompress streams to PNG, with the model that compressed them."""
+    from sweep.coding import decompress_files
+
+    _code(decompress_files, files, model, output, overwrite, tracking_uri, device)
+
+
+def _code(
+    run: Callable[..., Any],
+    files: list[Path],
+    model: str,
+    output: Path,
+    overwrite: bool,
+    tracking_uri: str | None,
+    device: str,
+) -> None:
     from sweep import display
-    from sweep.coding import decompress_files, open_model
+    from sweep.coding import open_model
     from sweep.single import pick_device
 
     with open_model(model, SWEEPS, tracking_uri, pick_device(device)) as coder:
-        out.print(display.coded_table(decompress_files(coder, files, output, overwrite=overwrite)))
+        out.print(display.coded_table(run(coder, files, output, overwrite=overwrite)))
 
 
 @app.command()

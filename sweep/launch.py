@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sweep.spool import Spool
 from sweep.trial import ray_trial
 
 RAY = "ray"
+ADDRESS_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ def start_ray(spec: SweepSpec, address: str | None) -> None:
     if address is None:
         ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, **quiet)
     else:
+        check_address(address)
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -53,6 +56,21 @@ def start_ray(spec: SweepSpec, address: str | None) -> None:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     have = ray.cluster_resources()
     check_resources(spec, cpus=have.get("CPU", 0), gpus=have.get("GPU", 0))
+
+
+def check_address(address: str) -> None:
+    """Raise ConfigError if nothing listens at host:port: Ray itself would try for minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator:
+        return
+    try:
+        with socket.create_connection((host, int(port)), timeout=ADDRESS_SECONDS):
+            return
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"--address {address}: no Ray cluster answers ({error});"
+            " leave it out to start Ray here"
+        ) from error
 
 
 def launch(

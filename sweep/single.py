@@ -19,13 +19,15 @@ from rdmodels.evaluation import evaluate_coded
 from rdmodels.reconstructions import reconstruction_grid
 from rdmodels.results import EpochRecord, TrialResult, keyed
 from rdmodels.training import coding_model
-from sweep.spec import apply_overrides, read_yaml
+from sweep.spec import SHARED_FIELDS, apply_overrides, read_yaml
 from sweep.trial import run_trial
 
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
 LOG = "train.log"
 ARTIFACTS = "mlflow-artifacts"
+DATA_FIELDS = {*SHARED_FIELDS, "crop_size"}
+"""Fields that decide which images a configuration reads, and whether they fit it."""
 
 Advance = Callable[[int, str], None]
 logger = logging.getLogger(__name__)
@@ -211,16 +213,3 @@ def evaluate_models(
         pictures[name] = buffer.getvalue()
         advance(index + 1, name)
     return pd.DataFrame(rows).sort_values("test_bpp", ignore_index=True), pictures
-
-
-DATA_FIELDS = {
-    "dataset",
-    "data_dir",
-    "color",
-    "train_images",
-    "test_images",
-    "validation_fraction",
-    "split_seed",
-    "crop_size",
-    "distortion",
-}

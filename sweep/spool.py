@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rdmodels.checkpoint import write_text
 from rdmodels.results import metric_keys
 
 FOLDER = "spool"
@@ -118,3 +119,24 @@ def _ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+class SpoolState:
+    """How far one spool has been sent, and the ids it became; saved after every step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        saved = json.loads(path.read_text()) if path.exists() else {}
+        self.offset: int = saved.get("offset", 0)
+        self.run_id: str | None = saved.get("run_id")
+        self.model_id: str | None = saved.get("model_id")
+
+    def save(self) -> None:
+        values = {"offset": self.offset, "run_id": self.run_id, "model_id": self.model_id}
+        write_text(self.path, json.dumps(values))
+
+
+def quarantine(spool: Path, line: Line, error: Exception) -> None:
+    """Put a record that the store rejects, with its reason, aside."""
+    with spool.with_suffix(".quarantine").open("a") as file:
+        file.write(json.dumps({"error": str(error), "record": line.record}) + "\n")

@@ -8,7 +8,6 @@ the spool, what the server rejects goes to a quarantine file beside it.
 
 import fcntl
 import getpass
-import json
 import logging
 import os
 import subprocess
@@ -28,8 +27,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from rdmodels.checkpoint import write_text
-from sweep.spool import FOLDER, Line, read_spool
+from sweep.spool import FOLDER, SpoolState, quarantine, read_spool
 
 RUN_STATUS = {
     "complete": "FINISHED",
@@ -150,21 +148,6 @@ def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) ->
         client.log_batch(run_id, params=items[start : start + PARAMS_PER_REQUEST])
 
 
-class _State:
-    """How far one spool has been sent, and the ids it became; saved after every step."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        saved = json.loads(path.read_text()) if path.exists() else {}
-        self.offset: int = saved.get("offset", 0)
-        self.run_id: str | None = saved.get("run_id")
-        self.model_id: str | None = saved.get("model_id")
-
-    def save(self) -> None:
-        values = {"offset": self.offset, "run_id": self.run_id, "model_id": self.model_id}
-        write_text(self.path, json.dumps(values))
-
-
 class Flusher:
     """Sends the spools of one sweep to MLflow, from a thread of its own or on request.
 
@@ -255,8 +238,8 @@ class Flusher:
     def _spools(self) -> list[Path]:
         return sorted((self.sweep / FOLDER).glob("*.jsonl"))
 
-    def _state(self, spool: Path) -> _State:
-        state = _State(spool.with_suffix(".state.json"))
+    def _state(self, spool: Path) -> SpoolState:
+        state = SpoolState(spool.with_suffix(".state.json"))
         if spool.stem == "sweep":
             state.run_id = self.parent_run_id
         return state
@@ -271,12 +254,12 @@ class Flusher:
                     logger.warning("the MLflow store is not reachable, will retry: %s", error)
                     return False
                 logger.warning("the MLflow store rejected a record of %s: %s", spool.stem, error)
-                _quarantine(spool, line, error)
+                quarantine(spool, line, error)
             state.offset = line.end
             state.save()
         return True
 
-    def _send(self, name: str, record: Mapping[str, Any], state: _State) -> None:
+    def _send(self, name: str, record: Mapping[str, Any], state: SpoolState) -> None:
         if state.run_id is None:
             state.run_id = self._find_or_create(name, record)
             state.save()
@@ -335,7 +318,7 @@ class Flusher:
         with Image.open(path) as image:
             self.client.log_image(run_id, image, key=key, step=0, synchronous=True)
 
-    def _log_model(self, name: str, path: Path, files: list[str], state: _State) -> None:
+    def _log_model(self, name: str, path: Path, files: list[str], state: SpoolState) -> None:
         if state.model_id is None:
             model = self.client.create_logged_model(
                 self.experiment_id,
@@ -359,8 +342,3 @@ def _is_rejection(error: Exception) -> bool:
         code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
         return 400 <= code < 500 and code not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
     return isinstance(error, FileNotFoundError | ValueError | KeyError | TypeError)
-
-
-def _quarantine(spool: Path, line: Line, error: Exception) -> None:
-    with spool.with_suffix(".quarantine").open("a") as file:
-        file.write(json.dumps({"error": str(error), "record": line.record}) + "\n")

@@ -59,6 +59,7 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
             ["launch", QUICKSTART, "--tracking-uri", "http://127.0.0.1:9", "--output", "new"],
             ["http://127.0.0.1:9", "does not answer"],
         ),
+        (["launch", QUICKSTART, "--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "answers"]),
         (["train", "--dataset", "imagenet"], ["dataset", "'imagenet'", "digits"]),
         (["train", "--set", "widht=8"], ["widht", "did you mean width?"]),
         (["train", "--resume", "nowhere"], ["nowhere", "config.json"]),

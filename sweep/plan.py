@@ -98,9 +98,11 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
 def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
     """What coding the validation and test images takes at the end, from a sample of them."""
     images = splits.validation
-    small = images.images[0][0].size <= STREAM_PIXELS
-    sample = images.take(range(min(CODED_SMALL if small else 1, len(images))))
-    calibration = splits.train.take(range(min(CODED_SMALL if small else 1, len(splits.train))))
+    # Images of several sizes, or large ones, are coded one by one.
+    small = images.stacked is not None and images.images[0][0].size <= STREAM_PIXELS
+    count = CODED_SMALL if small else 1
+    sample = images.take(range(min(count, len(images))))
+    calibration = splits.train.take(range(min(count, len(splits.train))))
     codec.eval()
     model = make_coding_model(
         codec, convert_context(codec, calibration_symbols(codec, calibration)), config

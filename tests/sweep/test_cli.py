@@ -122,10 +122,21 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_photographs_are_trained_on_and_evaluated_whole(tmp_path: Path) -> None:
-    for index in range(6):
+    for index in range(12):
         write_photo(tmp_path / "photos" / f"{index}.jpg", 41 + index, 67, seed=index)
     folder = ["--dataset", "folder:photos", "--set", "crop_size=32", "--set", "batch_size=2"]
     tiny = [*TINY[:-4], "--set", "context_features=8"]
+    # Enough images for a validation set of two sizes.
+    values = [
+        "validation_fraction=0.3",
+        "dataset=folder:photos",
+        "crop_size=32",
+        "batch_size=2",
+        "width=8",
+    ]
+    sets = [part for value in values for part in ("--set", f"trial.{value}")]
+    done = rdsweep("launch", QUICKSTART, "--dry-run", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     done = rdsweep("train", *folder, *tiny, "--output", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test" in done.stdout

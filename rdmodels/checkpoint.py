@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rdmodels.codec import Codec
-from rdmodels.config import ConfigError, TrialConfig, read_config
+from rdmodels.errors import ConfigError
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"
@@ -71,22 +69,6 @@ def load(path: Path) -> Saved:
         raise ConfigError(f"{path} is not there") from None
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
         raise ConfigError(f"{path} is not a file that rdsweep wrote ({error})") from error
-
-
-def load_codec(directory: Path, device: torch.device | str = "cpu") -> tuple[Codec, TrialConfig]:
-    """The trained codec in `directory`, in evaluation mode, and its configuration.
-
-    Raises:
-        ConfigError: if the directory holds no model, or weights that do not fit its config.json.
-    """
-    config = read_config(directory / CONFIG)
-    tensors = load(directory / MODEL).tensors
-    if "mean" not in tensors:
-        raise ConfigError(f"{directory / MODEL} has no normalisation statistics")
-    channels = tensors["mean"].numel()
-    codec = Codec(config, [0.0] * channels, [1.0] * channels)
-    load_weights(codec, tensors, directory / MODEL)
-    return codec.to(device).eval(), config
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:

@@ -16,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from rdmodels.errors import ConfigError
+
 STRIDE = 8
 """Image pixels per latent position, along each axis."""
 
@@ -32,12 +34,8 @@ ORIGINAL_DISTORTION_SCALE: dict[str, float] = {"mse": 255.0**2, "ms_ssim": 5000.
 """The released code's distortion over ours: MSE on 0..255 and 5000 (1 - MS-SSIM)."""
 
 
-class ConfigError(ValueError):
-    """A configuration that breaks a rule; the message has the field, the value and the way out."""
-
-
 class TrialConfig(BaseModel):
-    """One trial: data, codec, loss and training. Notation as in `rdmodels.codec`.
+    """One trial: data, codec, loss and training. Notation as in `rdmodels.model.codec`.
 
     Defaults follow Mentzer et al., CVPR 2018, except where the field's description says why not.
     """

@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.sweeps import SWEEP_FILE, SweepInfo, read_info, store_uri
+from analysis.store.sweeps import store_uri
 from rdmodels import checkpoint
-from rdmodels.config import ConfigError
-from sweep import tracking
-from sweep.spec import SweepSpec
-from sweep.spool import Spool
-
-REPORT = "report"
-TRIALS = "trials"
+from rdmodels.errors import ConfigError
+from rdmodels.results.sweep import ARTIFACTS, REPORT, SWEEP_FILE, SweepInfo, read_info
+from sweep.spec.spec import SweepSpec
+from sweep.tracking import store
+from sweep.tracking.flusher import Flusher
+from sweep.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +37,9 @@ def open_sweep(
         TrackingError: if the MLflow store does not answer; nothing has been written then.
     """
     check_output(directory)
-    uri = tracking.absolute_uri(tracking_uri or tracking.default_tracking_uri(directory))
-    artifacts = directory.resolve().parent / "mlflow-artifacts"
-    client, experiment_id = tracking.open_experiment(uri, spec.name, artifacts)
+    uri = store.absolute_uri(tracking_uri or store.default_tracking_uri(directory))
+    artifacts = directory.resolve().parent / ARTIFACTS
+    client, experiment_id = store.open_experiment(uri, spec.name, artifacts)
     created = datetime.now(UTC)
     sweep_id = f"{spec.name}-{created:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     params = {
@@ -50,7 +49,7 @@ def open_sweep(
         "space": json.dumps(values["space"]),
         **spec.trial,
     }
-    parent_run_id = tracking.create_parent(client, experiment_id, sweep_id, sweep_id, params)
+    parent_run_id = store.create_parent(client, experiment_id, sweep_id, sweep_id, params)
     info = SweepInfo(
         sweep_id=sweep_id,
         name=spec.name,
@@ -68,9 +67,9 @@ def open_sweep(
     return info
 
 
-def make_flusher(directory: Path, info: SweepInfo) -> tracking.Flusher:
+def make_flusher(directory: Path, info: SweepInfo) -> Flusher:
     """The flusher of the sweep in `directory`."""
-    return tracking.Flusher(
+    return Flusher(
         directory,
         store_uri(directory, info),
         info.experiment_id,
@@ -98,8 +97,8 @@ def publish_report(directory: Path) -> None:
 
     What goes wrong here is logged: a sweep does not fail for its report.
     """
-    from analysis.report import write_report
-    from analysis.runs import read_sweep
+    from analysis.report.report import write_report
+    from analysis.store.runs import read_sweep
 
     try:
         files = write_report(read_sweep(directory), directory / REPORT)

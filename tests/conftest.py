@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from rdmodels.config import TrialConfig, make_trial
-from rdmodels.data import Splits, load_splits
-from rdmodels.training import finish, fit
+from rdmodels.data.splits import Splits, load_splits
+from rdmodels.training.finish import finish
+from rdmodels.training.fit import fit
 
 torch.set_num_threads(1)
 

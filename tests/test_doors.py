@@ -1,4 +1,4 @@
-"""Which room may import which."""
+"""Which room may enter which: the three packages, their wings, and the doors between them."""
 
 import ast
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("rdmodels", "sweep", "analysis")
+PACKAGES = ("rdmodels", "sweep", "analysis")
+WINGS_OF_RDMODELS = ("data", "model", "coding", "training")
+"""Each stands on those before it."""
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(file: Path) -> set[str]:
@@ -14,42 +21,95 @@ def imports_of(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: a relative import hides where it goes"
+            assert node.module is not None
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found
 
 
-def room_imports(room: str) -> dict[str, set[str]]:
-    files = sorted((ROOT / room).glob("*.py"))
-    assert files
-    return {file.name: imports_of(file) for file in files}
+IMPORTS = {
+    module_name(file): imports_of(file)
+    for package in PACKAGES
+    for file in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def within(module: str, *places: str) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+def users_of(library: str) -> set[str]:
+    return {name for name, imports in IMPORTS.items() if any(within(m, library) for m in imports)}
+
+
+def test_every_wing_is_looked_at() -> None:
+    assert {name.split(".")[0] for name in IMPORTS} == set(PACKAGES)
+    for wing in ("rdmodels.coding", "sweep.cli", "sweep.run", "analysis.report", "analysis.store"):
+        assert any(name.startswith(f"{wing}.") for name in IMPORTS)
 
 
 def test_rdmodels_knows_nothing_of_the_platform() -> None:
-    strangers = {"ray", "optuna", "mlflow", "sweep", "analysis", "typer", "plotly"}
-    for name, imports in room_imports("rdmodels").items():
-        assert not {module.split(".")[0] for module in imports} & strangers, name
+    strangers = ("ray", "optuna", "mlflow", "sweep", "analysis", "typer", "plotly", "rich")
+    for name, imports in IMPORTS.items():
+        if within(name, "rdmodels"):
+            assert not [m for m in imports if within(m, *strangers)], name
 
 
-def test_analysis_takes_only_results_metrics_and_data_from_rdmodels() -> None:
-    allowed = ("rdmodels.results", "rdmodels.metrics", "rdmodels.data")
-    for name, imports in room_imports("analysis").items():
-        assert not any(module.split(".")[0] == "sweep" for module in imports), name
-        for module in imports:
-            if module.startswith("rdmodels."):
-                assert module.startswith(allowed), f"{name} imports {module}"
+@pytest.mark.parametrize("wing", WINGS_OF_RDMODELS)
+def test_the_wings_of_rdmodels_stand_on_each_other_in_order(wing: str) -> None:
+    above = WINGS_OF_RDMODELS[WINGS_OF_RDMODELS.index(wing) + 1 :]
+    for name, imports in IMPORTS.items():
+        if within(name, f"rdmodels.{wing}"):
+            up = [m for m in imports if within(m, *(f"rdmodels.{each}" for each in above))]
+            assert not up, f"{name} imports {up}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_mlflow_has_one_writer_and_one_reader(room: str) -> None:
-    doors = {"sweep": {"tracking.py"}, "analysis": {"runs.py"}, "rdmodels": set()}[room]
-    for name, imports in room_imports(room).items():
-        if any(module.split(".")[0] == "mlflow" for module in imports):
-            assert name in doors, f"{room}/{name} imports mlflow"
+def test_what_all_wings_share_stands_on_none_of_them() -> None:
+    wings = [f"rdmodels.{wing}" for wing in WINGS_OF_RDMODELS]
+    for name, imports in IMPORTS.items():
+        if within(name, "rdmodels") and not within(name, *wings):
+            assert not [m for m in imports if within(m, *wings)], name
 
 
-def test_only_search_and_space_import_optuna() -> None:
-    for room in ROOMS:
-        for name, imports in room_imports(room).items():
-            if any(module.split(".")[0] == "optuna" for module in imports):
-                assert name in {"search.py", "space.py"}, f"{room}/{name} imports optuna"
+def test_analysis_takes_only_results_and_data_from_rdmodels() -> None:
+    allowed = ("rdmodels.errors", "rdmodels.results", "rdmodels.metrics", "rdmodels.data")
+    for name, imports in IMPORTS.items():
+        if within(name, "analysis"):
+            assert not [m for m in imports if within(m, "sweep")], name
+            inside = [m for m in imports if m.startswith("rdmodels.") and not within(m, *allowed)]
+            assert not inside, f"{name} imports {inside}"
+
+
+def reached_from(start: str) -> set[str]:
+    """Every module of ours that importing `start` loads, by what the files say."""
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in IMPORTS and name not in found:
+            found.add(name)
+            waiting += IMPORTS[name]
+    return found
+
+
+def test_a_training_worker_loads_no_analysis() -> None:
+    reached = reached_from("sweep.run.trial")
+    assert "rdmodels.training.fit" in reached
+    assert not [module for module in reached if within(module, "analysis")]
+
+
+def test_mlflow_has_one_writer_and_one_reader() -> None:
+    for name in users_of("mlflow"):
+        assert within(name, "sweep.tracking", "analysis.store"), f"{name} imports mlflow"
+
+
+def test_only_the_search_touches_the_study() -> None:
+    for name in users_of("optuna"):
+        assert within(name, "sweep.search", "sweep.spec.space"), f"{name} imports optuna"
+
+
+def test_no_package_hides_the_home_of_a_name() -> None:
+    for name, imports in IMPORTS.items():
+        if (ROOT / name.replace(".", "/")).is_dir():
+            assert not [m for m in imports if within(m, *PACKAGES)], f"{name} re-exports"

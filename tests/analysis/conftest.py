@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.analysis.store import build_sweep, demo_trials
+from tests.analysis.tracked import build_sweep, demo_trials
 
 NOLOAD = "ignore:The ``noload`` loader strategy is deprecated"
 """SQLAlchemy's word on a mapping of MLflow's own."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.frontier import frontier, hypervolume, pareto_mask, quality_db, reference_point
+from analysis.frontier import frontier, hypervolume, pareto_mask
+from rdmodels.results.quality import quality_db, reference_point
 
 REFERENCE = {"bpp": 2.0, "psnr_db": 10.0}
 

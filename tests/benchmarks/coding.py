@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from rdmodels import bitstream
-from rdmodels.bitstream import CodingModel
-from rdmodels.checkpoint import load_codec
+from rdmodels.coding import bitstream
+from rdmodels.coding.coding_model import CodingModel
+from rdmodels.coding.conversion import calibration_symbols, convert_context
+from rdmodels.coding.entropy import decode_symbols, encode_symbols
+from rdmodels.coding.fronts import LatentShape
+from rdmodels.coding.parallel_pass import pmfs_by_channel
 from rdmodels.config import make_trial
-from rdmodels.conversion import calibration_symbols, convert_context
-from rdmodels.data import Splits, load_splits
-from rdmodels.entropy import Decoder, Encoder, LatentShape, decode_symbols, encode_symbols
-from rdmodels.integer_context import pmfs_by_channel
-from rdmodels.training import fit
+from rdmodels.data.splits import Splits, load_splits
+from rdmodels.model.autoencoder import Decoder, Encoder
+from rdmodels.model.storage import load_codec
+from rdmodels.training.fit import fit
 
 Pixels = NDArray[np.uint8]
 

@@ -15,10 +15,11 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-from rdmodels import evaluation, training
 from rdmodels.config import make_trial
-from rdmodels.data import Splits, load_splits
-from rdmodels.results import EpochRecord
+from rdmodels.data.splits import Splits, load_splits
+from rdmodels.results.trial import EpochRecord
+from rdmodels.training import evaluation
+from rdmodels.training import fit as training
 
 
 def train(values: dict[str, object], splits: Splits, *, reestimate: bool) -> list[EpochRecord]:

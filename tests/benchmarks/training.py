@@ -20,11 +20,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_tensor
 
-from rdmodels.autoencoder import Decoder, Encoder, make_norm
 from rdmodels.config import TrialConfig, make_trial
-from rdmodels.data import ImageSet, TrainingBatches, load_splits
-from rdmodels.importance import importance_mask
-from rdmodels.training import make_codec, make_optimiser, train_step
+from rdmodels.data.batches import TrainingBatches
+from rdmodels.data.images import ImageSet
+from rdmodels.data.splits import load_splits
+from rdmodels.model.autoencoder import Decoder, Encoder, make_norm
+from rdmodels.model.importance import importance_mask
+from rdmodels.training.start import make_codec, make_optimiser
+from rdmodels.training.step import train_step
 
 
 class PlainConv3d(nn.Conv3d):

@@ -1,6 +1,7 @@
 import pytest
 
-from rdmodels.config import ConfigError, make_trial, override
+from rdmodels.config import make_trial, override
+from rdmodels.errors import ConfigError
 
 
 def test_defaults_are_valid_and_are_the_papers_architecture() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rdmodels import metrics
-from rdmodels.results import ImageResult, metric_keys, summarise
+from rdmodels.results.images import ImageResult, summarise
+from rdmodels.results.trial import metric_keys
 
 
 def image(**values: float | None) -> ImageResult:

@@ -1,0 +1,1 @@
+"""Reading sweeps: their directories, and their runs in MLflow."""

@@ -1,0 +1,1 @@
+"""The codec as a network: autoencoder, quantizer, importance map, context model, loss."""

@@ -1,0 +1,1 @@
+"""What a trial and a sweep leave behind, for whoever reads it."""

@@ -1,0 +1,61 @@
+"""The end of a training: its best weights as a codec, and their final figures in bytes."""
+
+from pathlib import Path
+
+import torch
+
+from rdmodels import checkpoint
+from rdmodels.coding.coding_model import CodingModel, load_coding_model, make_coding_model
+from rdmodels.coding.conversion import calibration_symbols, convert_context
+from rdmodels.coding.integer_context import INTEGER_CONTEXT, save_integer_context
+from rdmodels.data.images import ImageSet
+from rdmodels.data.splits import Splits
+from rdmodels.model.storage import load_codec
+from rdmodels.results.images import write_images
+from rdmodels.results.trial import TrialResult
+from rdmodels.training.coded import evaluate_coded
+from rdmodels.training.start import TrainingState
+
+TEST_IMAGES = "test.parquet"
+
+
+def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu") -> TrialResult:
+    """Final figures of the training in `directory`: its best weights on validation and test.
+
+    The weights become a codec: the context model is converted to integers, every image is written
+    as bytes and decoded back, and rate and quality are those of the bytes. This is the only place
+    where test images are looked at; their per-image table is `test.parquet`.
+
+    Raises:
+        EvaluationError: if the figures cannot be data points, or a stream does not come back.
+        ConfigError: if the directory holds no training.
+    """
+    model = coding_model(directory, splits.train, device)
+    saved = checkpoint.load(directory / checkpoint.CHECKPOINT).record
+    progress = TrainingState(**saved["progress"])
+    best = evaluate_coded(model, splits.validation)
+    test = evaluate_coded(model, splits.test)
+    write_images(directory / TEST_IMAGES, test.images)
+    return TrialResult(
+        best_epoch=progress.best_epoch,
+        epochs=progress.epochs,
+        train_seconds=progress.seconds,
+        best=best.metrics,
+        test=test.metrics,
+    )
+
+
+def coding_model(
+    directory: Path, train: ImageSet, device: torch.device | str = "cpu"
+) -> CodingModel:
+    """The model in `directory`, ready to code, its context model converted to integers.
+
+    The conversion, calibrated on training images, is stored beside the weights and never done
+    twice: on another machine it might give other integers, and the streams so far be lost.
+    """
+    if (directory / INTEGER_CONTEXT).exists():
+        return load_coding_model(directory, device)
+    codec, config = load_codec(directory, device)
+    integer = convert_context(codec, calibration_symbols(codec, train))
+    save_integer_context(directory, integer)
+    return make_coding_model(codec, integer, config)

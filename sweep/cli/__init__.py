@@ -1,0 +1,1 @@
+"""rdsweep: the command line. Heavy imports sit inside the commands."""

@@ -1,0 +1,124 @@
+"""Commands for sweeps: launch, report, ui."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sweep.cli.options import SWEEPS, SetOption, SweepArgument, err, out, timestamp
+
+
+def launch(
+    config: Annotated[Path, typer.Argument(help="The sweep's YAML, such as configs/mnist.yaml.")],
+    set_: SetOption = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The sweep's directory [sweeps/NAME-TIME].")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store [SQLite beside the sweep's directory].")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster [start Ray on this machine].")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Validate, time a few steps, print the plan.")
+    ] = False,
+) -> None:
+    """Launch a sweep: search, train and log every trial."""
+    from rdmodels.data.splits import check_fit, load_splits
+    from sweep.cli import tables
+    from sweep.directory import check_output
+    from sweep.run.cluster import trials_at_once
+    from sweep.spec.overrides import apply_overrides, read_yaml
+    from sweep.spec.plan import make_plan
+    from sweep.spec.spec import make_spec
+    from sweep.tracking.store import check_store
+
+    values = apply_overrides(read_yaml(config), set_ or [])
+    spec = make_spec(values)
+    directory = output or SWEEPS / f"{spec.name}-{timestamp()}"
+    check_output(directory)
+    if tracking_uri is not None:
+        check_store(tracking_uri)
+    at_once = trials_at_once(spec) if address is None else spec.resources.concurrent
+    with out.status("Reading the images …"):
+        splits = load_splits(spec.base)
+        for config_ in spec.extremes():
+            check_fit(splits, config_)
+    if dry_run:
+        with out.status("Timing one model of each extreme …"):
+            plan = make_plan(spec, splits, at_once)
+        out.print(tables.plan_table(plan, spec, splits))
+        return
+    _run_launch(spec, values, splits, directory, tracking_uri, address)
+
+
+def _run_launch(
+    spec: Any,
+    values: dict[str, Any],
+    splits: Any,
+    directory: Path,
+    tracking_uri: str | None,
+    address: str | None,
+) -> None:
+    from sweep.cli import progress as progress_display
+    from sweep.cli import tables
+    from sweep.directory import open_sweep
+    from sweep.run.cluster import start_ray
+    from sweep.run.launch import launch
+    from sweep.run.progress import SweepProgress
+
+    with out.status("Starting Ray …"):
+        start_ray(spec, address)
+    info = open_sweep(spec, values, directory, tracking_uri)
+    out.print(f"Sweep {info.sweep_id} in {directory}", highlight=False, soft_wrap=True)
+    progress = SweepProgress(
+        spec.num_trials, spec.num_trials * max(c.epochs for c in spec.extremes())
+    )
+    with progress_display.live_progress(out, progress, spec):
+        outcome = launch(spec, splits, directory, info, progress)
+    tables.print_outcome(out, err, outcome, spec)
+    if not progress.complete:
+        err.print("error: no trial has completed", style="red")
+        raise typer.Exit(1)
+
+
+def report(
+    sweep: SweepArgument,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory [SWEEP/report].")
+    ] = None,
+) -> None:
+    """Write the Pareto frontier: report.html, frontier.csv, frontier.json, trials.csv."""
+    from analysis.report.report import write_report
+    from analysis.store.runs import read_sweep
+    from analysis.store.sweeps import find_sweep
+    from sweep.cli import tables
+    from sweep.directory import send_unsent
+
+    directory = find_sweep(sweep, SWEEPS)
+    with out.status("Sending what the MLflow store has not got yet …"):
+        unsent = send_unsent(directory)
+    if unsent:
+        err.print(f"warning: {unsent} record(s) still wait for the MLflow store", style="yellow")
+    with out.status("Reading the runs …"):
+        runs = read_sweep(directory)
+        files = write_report(runs, output or directory / "report")
+    out.print(tables.frontier_table(runs))
+    out.print(f"Report: {files.html}", soft_wrap=True, highlight=False)
+    out.print(f"MLflow UI: rdsweep ui {shlex.quote(sweep)}", soft_wrap=True, highlight=False)
+
+
+def ui(
+    sweep: Annotated[
+        str | None, typer.Argument(help="A sweep's directory or id [the newest in sweeps/].")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 5000,
+) -> None:
+    """Serve MLflow for the store a sweep was logged to, and print the link to it."""
+    from sweep.tracking.server import newest_sweep, serve
+
+    directory = newest_sweep(SWEEPS) if sweep is None else None
+    serve(directory or sweep or "", SWEEPS, host, port, out)

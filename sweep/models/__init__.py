@@ -1,0 +1,1 @@
+"""Single models: trained, evaluated, found by name, used on files."""

@@ -1,0 +1,1 @@
+"""Running trials: the cluster, the launch, one trial, the progress."""

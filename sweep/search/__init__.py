@@ -1,0 +1,1 @@
+"""Proposing trials: the Optuna study, its samplers, Ray Tune's door to it."""

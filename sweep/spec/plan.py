@@ -1,0 +1,123 @@
+"""What a sweep would run, and about how long it would take: one model of each extreme, timed."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from rdmodels.coding.bitstream import compress_batch, decompress_batch
+from rdmodels.coding.coding_model import make_coding_model
+from rdmodels.coding.conversion import calibration_symbols, convert_context
+from rdmodels.config import TrialConfig
+from rdmodels.data.batches import TrainingBatches
+from rdmodels.data.splits import Splits
+from rdmodels.model.codec import Codec
+from rdmodels.training.coded import STREAM_PIXELS
+from rdmodels.training.start import make_codec, make_optimiser
+from rdmodels.training.step import train_step
+from sweep.spec.spec import SweepSpec
+
+TIMED_STEPS = 3
+EVALUATED_IMAGES = 16
+CODED_SMALL = 200
+VALUE_FIELDS = frozenset({"beta", "h_target", "learning_rate", "context_learning_rate", "seed"})
+"""Fields that change no shape: extremes that differ in them alone take the same time."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One extreme of the space: its size and speed."""
+
+    config: TrialConfig
+    parameters: int
+    images_per_second: float
+    seconds_per_epoch: float
+    coding_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would do. `seconds` is an estimate for all trials, without start-up."""
+
+    trials: int
+    at_once: int
+    timings: list[Timing]
+    seconds: float
+
+
+def make_plan(spec: SweepSpec, splits: Splits, at_once: int) -> Plan:
+    """Build one model of each extreme of the space, time a few steps, and add up.
+
+    Args:
+        at_once: trials that run at the same time.
+    """
+    shapes: dict[str, TrialConfig] = {}
+    for config in spec.extremes():
+        shapes.setdefault(config.model_dump_json(exclude=set(VALUE_FIELDS)), config)
+    device = torch.device("cuda" if spec.resources.gpu and torch.cuda.is_available() else "cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(spec.resources.cpu)
+    try:
+        timings = [time_trial(config, splits, device) for config in shapes.values()]
+    finally:
+        torch.set_num_threads(threads)
+    per_trial = [t.seconds_per_epoch * t.config.epochs + t.coding_seconds for t in timings]
+    seconds = sum(per_trial) / len(per_trial) * spec.num_trials / at_once
+    return Plan(spec.num_trials, at_once, timings, seconds)
+
+
+def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Timing:
+    """Time a few training steps and one evaluation of `config`."""
+    codec = make_codec(config, splits.train).to(device)
+    optimiser = make_optimiser(codec, config)
+    batches = TrainingBatches(splits.train, config, device)
+    steps = list(zip(range(TIMED_STEPS + 1), batches.epoch(0), strict=False))
+    train_step(codec, optimiser, steps[0][1], config)
+    timed = steps[1:] or steps
+    _wait(device)
+    started = time.perf_counter()
+    for _, x in timed:
+        train_step(codec, optimiser, x, config)
+    _wait(device)
+    images_per_second = sum(len(x) for _, x in timed) / (time.perf_counter() - started)
+    sample = splits.validation.take(range(min(EVALUATED_IMAGES, len(splits.validation))))
+    started = time.perf_counter()
+    # Not evaluate(): so short a training may not give figures that pass as data points.
+    with torch.no_grad():
+        for x in sample.batches(config.batch_size, device):
+            codec(x)
+    _wait(device)
+    evaluation = (time.perf_counter() - started) / len(sample) * len(splits.validation)
+    return Timing(
+        config,
+        sum(parameter.numel() for parameter in codec.parameters()),
+        images_per_second,
+        batches.images_per_epoch / images_per_second + evaluation,
+        _coding_seconds(codec, config, splits),
+    )
+
+
+def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
+    """What coding the validation and test images takes at the end, from a sample of them."""
+    images = splits.validation
+    # Images of several sizes, or large ones, are coded one by one.
+    small = images.stacked is not None and images.images[0][0].size <= STREAM_PIXELS
+    count = CODED_SMALL if small else 1
+    sample = images.take(range(min(count, len(images))))
+    calibration = splits.train.take(range(min(count, len(splits.train))))
+    codec.eval()
+    model = make_coding_model(
+        codec, convert_context(codec, calibration_symbols(codec, calibration)), config
+    )
+    pixels = np.stack(list(sample.images))
+    started = time.perf_counter()
+    decompress_batch(model, compress_batch(model, pixels))
+    seconds = time.perf_counter() - started
+    codec.train()
+    return seconds / len(sample) * (len(splits.validation) + len(splits.test))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

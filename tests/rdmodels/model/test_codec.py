@@ -1,0 +1,158 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rdmodels.config import make_trial
+from rdmodels.model.codec import Codec
+from rdmodels.model.context import ContextModel, MaskedConv, cross_entropy_bits
+from rdmodels.model.importance import importance_mask
+from rdmodels.model.loss import rate_distortion_loss
+from rdmodels.model.quantizer import Quantizer
+
+PAD = torch.tensor(-2.0)
+
+
+def random_context(features: int = 6, centers: int = 6) -> ContextModel:
+    torch.manual_seed(0)
+    context = ContextModel(centers, features)
+    torch.nn.init.normal_(context.logits.weight, std=0.2)
+    return context
+
+
+def conv3d(layer: MaskedConv, x: torch.Tensor, pad_value: float) -> torch.Tensor:
+    """The layer as what it stands for: a masked 3-D convolution."""
+    onward, own = (layer.weight * layer.mask).chunk(2)
+    padded = F.pad(x.transpose(1, 2), (1, 1, 1, 1, 1, 0), value=pad_value)
+    return F.conv3d(padded, torch.stack([onward, own], dim=2), layer.bias).transpose(1, 2)
+
+
+def test_the_folded_context_model_is_the_three_dimensional_one() -> None:
+    context = random_context()
+    y_hat = torch.randn(2, 5, 6, 7)
+    first = F.relu(conv3d(context.conv0, y_hat.unsqueeze(2), PAD.item()))
+    features = first + conv3d(context.conv2, F.relu(conv3d(context.conv1, first, 0)), 0)
+    expected = conv3d(context.logits, features, 0)
+    assert torch.allclose(context(y_hat, PAD), expected, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 5)))
+def test_changing_a_symbol_leaves_all_earlier_and_its_own_logits_alone(
+    position: tuple[int, int, int],
+) -> None:
+    context = random_context()
+    y_hat = torch.randn(1, 4, 5, 6)
+    changed = y_hat.clone()
+    changed[0][position] += 3.0
+    differs = (context(y_hat, PAD) - context(changed, PAD)).abs().amax(dim=2)[0] > 0
+    index = int(torch.arange(4 * 5 * 6).reshape(4, 5, 6)[position])
+    assert not differs.flatten()[: index + 1].any()
+
+
+def test_the_receptive_field_is_five_by_nine_by_nine() -> None:
+    context = random_context()
+    y_hat = torch.randn(1, 8, 21, 21, requires_grad=True)
+    context(y_hat, PAD)[0, 7, :, 10, 10].sum().backward()
+    assert y_hat.grad is not None
+    channels, rows, columns = (axis.unique() for axis in y_hat.grad[0].nonzero(as_tuple=True))
+    assert channels.tolist() == [3, 4, 5, 6, 7]
+    assert (rows.min(), rows.max()) == (6, 14)
+    assert (columns.min(), columns.max()) == (6, 14)
+
+
+def test_an_untrained_context_model_costs_exactly_raw_coding() -> None:
+    symbols = torch.randint(0, 6, (2, 3, 4, 4))
+    logits = ContextModel(6, 8)(torch.randn(2, 3, 4, 4), PAD)
+    assert torch.allclose(cross_entropy_bits(logits, symbols), torch.tensor(math.log2(6)))
+
+
+def test_the_quantizer_takes_the_nearest_center_and_passes_a_gradient() -> None:
+    quantizer = Quantizer(6, sigma=1.0)
+    y = torch.linspace(-3, 3, 101, requires_grad=True)
+    y_hat, symbols = quantizer(y)
+    nearest = (y[:, None] - quantizer.centers).abs().argmin(1)
+    assert torch.equal(symbols, nearest)
+    assert torch.allclose(y_hat, quantizer.centers[nearest], atol=1e-6)
+    y_hat.sum().backward()
+    assert y.grad is not None
+    assert (y.grad > 0).all()
+
+
+def test_the_importance_map_opens_channels_from_the_first() -> None:
+    z0 = torch.tensor([[[-200.0, 0.0, 50.0]]], requires_grad=True)
+    mask = importance_mask(z0, 5)
+    assert mask.shape == (1, 5, 1, 3)
+    assert mask[0, :, 0, 0].tolist() == [0, 0, 0, 0, 0]
+    assert mask[0, :, 0, 1].tolist() == [1, 1, 0.5, 0, 0]
+    assert mask[0, :, 0, 2].tolist() == [1, 1, 1, 1, 1]
+    mask[0, :, 0, 1].sum().backward()
+    assert z0.grad is not None
+    assert z0.grad[0, 0, 1] > 0
+
+
+@pytest.mark.parametrize("values", [{}, {"importance_map": False}, {"normalisation": "group"}])
+@pytest.mark.parametrize("size", [(16, 24), (13, 9), (8, 8)])
+def test_any_size_comes_back_in_its_own_shape(
+    values: dict[str, object], size: tuple[int, int]
+) -> None:
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **values})
+    codec = Codec(config, [0.4, 0.5, 0.6], [0.2, 0.2, 0.2]).eval()
+    x = torch.rand(2, 3, *size)
+    out = codec(x)
+    latent = (2, 3, math.ceil(size[0] / 8), math.ceil(size[1] / 8))
+    assert out.x_hat.shape == x.shape
+    assert out.symbols.shape == out.bits.shape == out.importance.shape == latent
+    assert out.x_hat.min() >= 0
+    assert out.x_hat.max() <= 1
+
+
+def gradients(codec: Codec, values: dict[str, object]) -> dict[str, bool]:
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **values})
+    x = torch.rand(2, 1, 16, 16)
+    codec.zero_grad()
+    out = codec(x)
+    (rate_distortion_loss(x, out, config).objective - (out.x_hat - x).square().mean()).backward()
+    parts = {
+        "encoder": codec.encoder,
+        "decoder": codec.decoder,
+        "quantizer": codec.quantizer,
+        "context": codec.context,
+    }
+    return {
+        name: any(
+            p.grad is not None and bool(p.grad.abs().sum() > 1e-9) for p in part.parameters()
+        )
+        for name, part in parts.items()
+    }
+
+
+def test_what_the_rate_trains() -> None:
+    """The encoder above target, through the importance map alone; the context model always."""
+    torch.manual_seed(0)
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3})
+    codec = Codec(config, [0.5], [0.3])
+    above, below = gradients(codec, {"h_target": 0.1}), gradients(codec, {"h_target": 2.58})
+    assert above == {"encoder": True, "decoder": False, "quantizer": False, "context": True}
+    assert below == {"encoder": False, "decoder": False, "quantizer": False, "context": True}
+    plain = make_trial(
+        {"width": 8, "groups": 1, "num_latent_channels": 3, "importance_map": False}
+    )
+    unmasked = gradients(Codec(plain, [0.5], [0.3]), {"h_target": 0.1, "importance_map": False})
+    assert not unmasked["encoder"]
+
+
+def test_the_loss_is_the_papers() -> None:
+    config = make_trial(
+        {"width": 8, "groups": 1, "num_latent_channels": 3, "beta": 0.3, "h_target": 0.5}
+    )
+    codec = Codec(config, [0.5], [0.3])
+    x = torch.rand(2, 1, 16, 16)
+    out = codec(x)
+    loss = rate_distortion_loss(x, out, config)
+    h_soft = (out.bits.mean() + (out.bits * out.importance).mean()) / 2
+    expected = (out.x_hat - x).square().mean() + 0.3 * max(h_soft.item() - 0.5, 0)
+    assert torch.allclose(loss.total, expected)

@@ -1,0 +1,210 @@
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from rdmodels import checkpoint
+from rdmodels.coding.integer_context import INTEGER_CONTEXT
+from rdmodels.config import TrialConfig, make_trial, override
+from rdmodels.data.splits import Splits
+from rdmodels.errors import ConfigError, EvaluationError, NonFiniteLossError
+from rdmodels.model.storage import load_codec
+from rdmodels.results.trial import EpochRecord
+from rdmodels.training import fit as fit_module
+from rdmodels.training.evaluation import evaluate
+from rdmodels.training.finish import coding_model, finish
+from rdmodels.training.fit import fit
+from rdmodels.training.start import make_codec
+
+
+def figures(record: EpochRecord) -> dict[str, float]:
+    """A record without what depends on the clock."""
+    return {k: v for k, v in record.metrics().items() if k != "train/images_per_second"}
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(directory / checkpoint.MODEL)
+
+
+def test_training_lowers_the_loss_and_leaves_a_model(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    config = override(small_config, {"epochs": 6, "width": 16, "batch_size": 10})
+    records = list(fit(config, digits, tmp_path))
+    assert [record.epoch for record in records] == list(range(6))
+    losses = [record.val.loss for record in records if record.val]
+    assert losses[-1] < losses[0]
+    result = finish(tmp_path, digits)
+    assert result.best_epoch == losses.index(min(losses))
+    best = records[result.best_epoch].val
+    assert best is not None
+    assert result.best.bpp_estimated == pytest.approx(best.bpp, rel=1e-5)
+    assert result.best.loss == pytest.approx(best.loss, rel=1e-5)
+    assert result.best.mse == pytest.approx(best.mse, rel=1e-3)
+    assert result.epochs == 6
+
+
+def test_the_same_seed_gives_the_same_figures_and_weights(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    runs = [list(fit(small_config, digits, tmp_path / name)) for name in "ab"]
+    assert list(map(figures, runs[0])) == list(map(figures, runs[1]))
+    first, second = (weights(tmp_path / name) for name in "ab")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = list(fit(override(small_config, {"seed": 1}), digits, tmp_path / "c"))
+    assert figures(other[0]) != figures(runs[0][0])
+
+
+def test_training_leaves_the_global_random_state_alone(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    before = torch.get_rng_state()
+    list(fit(small_config, digits, tmp_path))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("values", [{}, {"normalisation": "group"}])
+def test_a_resumed_training_equals_an_unbroken_one(
+    values: dict[str, object], small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    config = override(small_config, {"epochs": 3, **values})
+    unbroken = list(fit(config, digits, tmp_path / "unbroken"))
+    first = list(itertools.islice(fit(config, digits, tmp_path / "broken"), 1))
+    rest = list(fit(config, digits, tmp_path / "broken", resume=True))
+    assert [record.epoch for record in rest] == [1, 2]
+    assert list(map(figures, first + rest)) == list(map(figures, unbroken))
+    results = [finish(tmp_path / name, digits) for name in ("unbroken", "broken")]
+    assert results[0].test == results[1].test
+
+
+def test_resuming_another_configuration_is_refused(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    list(itertools.islice(fit(small_config, digits, tmp_path), 1))
+    before = (tmp_path / checkpoint.CONFIG).read_text()
+    with pytest.raises(ConfigError, match="another configuration"):
+        list(fit(override(small_config, {"beta": 0.5}), digits, tmp_path, resume=True))
+    assert (tmp_path / checkpoint.CONFIG).read_text() == before
+
+
+def test_new_weights_void_the_converted_context_model(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    list(fit(small_config, digits, tmp_path))
+    finish(tmp_path, digits)
+    converted = (tmp_path / INTEGER_CONTEXT).read_bytes()
+    coding_model(tmp_path, digits.validation)
+    assert (tmp_path / INTEGER_CONTEXT).read_bytes() == converted
+    longer = override(small_config, {"epochs": 3})
+    assert next(fit(longer, digits, tmp_path, resume=True)).epoch == 2
+    assert not (tmp_path / INTEGER_CONTEXT).exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_trial(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    config = override(small_config, {"learning_rate": 1e30})
+    with pytest.raises((NonFiniteLossError, EvaluationError), match=r"learning_rate|diverged"):
+        list(fit(config, digits, tmp_path))
+
+
+def test_a_rate_above_raw_coding_is_a_failed_evaluation(
+    small_config: TrialConfig, digits: Splits
+) -> None:
+    codec = make_codec(small_config, digits.train)
+    with torch.no_grad():
+        codec.context.logits.bias.copy_(torch.tensor([9.0, 0, 0, 0, 0, 0]))
+        codec.quantizer.centers.copy_(torch.tensor([50.0, -1, -0.5, 0, 0.5, 1]))
+    with pytest.raises(EvaluationError, match="more than the log2"):
+        evaluate(codec, digits.validation, small_config)
+
+
+def test_an_epoch_whose_evaluation_failed_is_no_data_point(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = fit_module.evaluate
+    calls = itertools.count()
+
+    def failing(*arguments: object) -> object:
+        if next(calls) in (0, 2):
+            raise EvaluationError("above raw coding")
+        return honest(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fit_module, "evaluate", failing)
+    records = list(fit(override(small_config, {"epochs": 3}), digits, tmp_path / "a"))
+    assert [record.val is None for record in records] == [True, False, True]
+    assert not any(key.startswith("val/") for key in records[0].metrics())
+    assert finish(tmp_path / "a", digits).best_epoch == 1
+    calls = itertools.repeat(0)
+    with pytest.raises(EvaluationError, match="none of 2 epochs"):
+        list(fit(small_config, digits, tmp_path / "b"))
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(
+    small_config: TrialConfig, digits: Splits, trained: Path
+) -> None:
+    codec, config = load_codec(trained)
+    one = evaluate(codec, digits.test, override(config, {"batch_size": 1}))
+    many = evaluate(codec, digits.test, override(config, {"batch_size": 17}))
+    assert one.metrics.bpp == pytest.approx(many.metrics.bpp, rel=1e-4)
+    assert one.metrics.mse == pytest.approx(many.metrics.mse, rel=1e-3)
+    assert [image.name for image in one.images] == list(digits.test.names)
+
+
+@pytest.mark.parametrize("values", [{"precision": "bf16"}, {"channels_last": True}])
+def test_speed_options_train_to_about_the_same_figures(
+    values: dict[str, object], small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    plain = list(fit(small_config, digits, tmp_path / "plain"))
+    fast = list(fit(override(small_config, values), digits, tmp_path / "fast"))
+    assert fast[-1].val.mse == pytest.approx(plain[-1].val.mse, rel=0.1)
+
+
+def test_a_model_directory_holds_no_pickles(trained: Path) -> None:
+    assert {file.suffix for file in trained.iterdir()} == {".json", ".safetensors", ".parquet"}
+    assert json.loads((trained / "config.json").read_text())["width"] == 8
+
+
+def test_damaged_models_are_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is this the directory of a model"):
+        load_codec(tmp_path)
+    config = (trained / checkpoint.CONFIG).read_text()
+    (tmp_path / checkpoint.CONFIG).write_text(config)
+    model = (trained / checkpoint.MODEL).read_bytes()
+    for damaged in (b"", model[: len(model) // 2], b"PK" + model[2:]):
+        (tmp_path / checkpoint.MODEL).write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"model\.safetensors is not a file"):
+            load_codec(tmp_path)
+    (tmp_path / checkpoint.MODEL).write_bytes(model)
+    (tmp_path / checkpoint.CONFIG).write_text(config.replace('"width": 8', '"width": 16'))
+    with pytest.raises(ConfigError, match="does not fit its configuration"):
+        load_codec(tmp_path)
+
+
+def test_ms_ssim_trains_on_large_images(tmp_path: Path) -> None:
+    from rdmodels.data.splits import load_splits
+    from tests.conftest import write_photo
+
+    for index in range(4):
+        write_photo(tmp_path / "photos" / f"{index}.png", 176, 184, seed=index)
+    config = make_trial(
+        {
+            "dataset": f"folder:{tmp_path / 'photos'}",
+            "distortion": "ms_ssim",
+            "crop_size": 168,
+            "width": 8,
+            "groups": 1,
+            "num_latent_channels": 2,
+            "context_features": 4,
+            "epochs": 1,
+            "batch_size": 2,
+        }
+    )
+    splits = load_splits(config)
+    (record,) = fit(config, splits, tmp_path / "model")
+    assert record.val.ms_ssim is not None
+    assert dataclasses.asdict(finish(tmp_path / "model", splits).test)["ms_ssim"] is not None

@@ -3,7 +3,9 @@
 import json
 import logging
 import secrets
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,56 @@ from rdmodels.results.sweep import ARTIFACTS, REPORT, SWEEP_FILE, SweepInfo, rea
 from sweep.spec.spec import SweepSpec
 from sweep.tracking import store
 from sweep.tracking.flusher import Flusher
-from sweep.tracking.spool import Spool
+from sweep.tracking.lock import is_locked
+from sweep.tracking.quarantine import Delivery
+from sweep.tracking.spool import FOLDER, LOCK, Spool
+
+CLAIM = ".launching"
+"""In a directory whose sweep is being made."""
 
 logger = logging.getLogger(__name__)
 
 
-def check_output(directory: Path) -> None:
-    """Raise ConfigError if `directory` cannot become a new sweep's."""
+def check_output(directory: Path, tracking_uri: str | None = None) -> None:
+    """Raise ConfigError if `directory` cannot become a new sweep's, or a SQLite store not be kept.
+
+    Args:
+        tracking_uri: the MLflow store; None for the SQLite file beside the directory.
+    """
+    if (directory / CLAIM).exists():
+        raise ConfigError(
+            f"--output {directory} is taken by another launch: choose a new directory"
+        )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         what = "holds a sweep" if (directory / SWEEP_FILE).exists() else "is in use"
         raise ConfigError(f"--output {directory} {what} already: choose a new directory")
+    check_writable(directory)
+    uri = tracking_uri or store.default_tracking_uri(directory)
+    database = store.database_file(uri)
+    if database is not None:
+        check_writable(database, "--tracking-uri" if tracking_uri else "--output")
+
+
+def check_writable(path: Path, option: str = "--output") -> None:
+    """Raise ConfigError if nothing can be written to `path`, a file or a directory to be.
+
+    Writes to it, or makes and removes a file in the nearest folder above it that is there: what
+    permission bits say does not count for root, nor on a read-only disk.
+    """
+    place = path.absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+        if place.is_file() and place == path.absolute():
+            with place.open("r+b"):
+                return
+        with tempfile.NamedTemporaryFile(dir=place, prefix=".rdsweep-") as file:
+            file.write(b"\0")
+            file.flush()
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {path} cannot be written ({place}: {error.strerror}): choose another place"
+        ) from error
 
 
 def open_sweep(
@@ -33,10 +75,47 @@ def open_sweep(
     """Create the sweep's directory, its experiment and its parent run; returns `sweep.json`.
 
     Raises:
-        ConfigError: if the directory is in use.
-        TrackingError: if the MLflow store does not answer; nothing has been written then.
+        ConfigError: if the directory is in use or cannot be written.
+        TrackingError: if the MLflow store does not answer; the directory is as before then.
     """
-    check_output(directory)
+    check_output(directory, tracking_uri)
+    with _claimed(directory):
+        info = _open_store(spec, values, directory, tracking_uri)
+        checkpoint.write_text(directory / SWEEP_FILE, info.model_dump_json(indent=2) + "\n")
+    return info
+
+
+@contextmanager
+def _claimed(directory: Path) -> Iterator[None]:
+    """Be the only launch that makes a sweep in `directory`; what fails leaves nothing there."""
+    is_new = not directory.exists()
+    directory.mkdir(parents=True, exist_ok=True)
+    claim = directory / CLAIM
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        raise ConfigError(
+            f"--output {directory} is taken by another launch: choose a new directory"
+        ) from None
+    try:
+        if (directory / SWEEP_FILE).exists():
+            raise ConfigError(
+                f"--output {directory} holds a sweep already: choose a new directory"
+            )
+        yield
+    except BaseException:
+        claim.unlink()
+        if is_new:
+            # Not if somebody has put something there meanwhile.
+            with suppress(OSError):
+                directory.rmdir()
+        raise
+    claim.unlink()
+
+
+def _open_store(
+    spec: SweepSpec, values: Mapping[str, Any], directory: Path, tracking_uri: str | None
+) -> SweepInfo:
     uri = store.absolute_uri(tracking_uri or store.default_tracking_uri(directory))
     artifacts = directory.resolve().parent / ARTIFACTS
     client, experiment_id = store.open_experiment(uri, spec.name, artifacts)
@@ -50,7 +129,7 @@ def open_sweep(
         **spec.trial,
     }
     parent_run_id = store.create_parent(client, experiment_id, sweep_id, sweep_id, params)
-    info = SweepInfo(
+    return SweepInfo(
         sweep_id=sweep_id,
         name=spec.name,
         tracking_uri=uri,
@@ -62,9 +141,6 @@ def open_sweep(
         created=created,
         config=dict(values),
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(directory / SWEEP_FILE, info.model_dump_json(indent=2) + "\n")
-    return info
 
 
 def make_flusher(directory: Path, info: SweepInfo) -> Flusher:
@@ -78,18 +154,19 @@ def make_flusher(directory: Path, info: SweepInfo) -> Flusher:
     )
 
 
-def send_unsent(directory: Path) -> int:
-    """Send what an earlier launch left in its spool; returns how many records still wait.
+def send_unsent(directory: Path) -> Delivery:
+    """Send what an earlier launch left in its spool; returns what still is not in the store.
 
-    What has been sent late is followed by the report. A launch that is running sends for itself.
+    What has been sent late is followed by the report. A launch that is running sends for itself,
+    so none of its records counts as unsent.
     """
     flusher = make_flusher(directory, read_info(directory))
-    if not flusher.pending() or not flusher.lock(wait=False):
-        return 0
-    unsent = flusher.close()
-    if not unsent:
+    if not flusher.pending() or is_locked(directory / FOLDER / LOCK):
+        return Delivery(0, flusher.quarantined())
+    delivery = flusher.close()
+    if not delivery.unsent:
         publish_report(directory)
-    return unsent
+    return delivery
 
 
 def publish_report(directory: Path) -> None:

@@ -99,7 +99,7 @@ def report(
 
     directory = find_sweep(sweep, SWEEPS)
     with out.status("Sending what the MLflow store has not got yet …"):
-        unsent = send_unsent(directory)
+        unsent = send_unsent(directory).unsent
     if unsent:
         err.print(f"warning: {unsent} record(s) still wait for the MLflow store", style="yellow")
     with out.status("Reading the runs …"):

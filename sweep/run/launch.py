@@ -55,7 +55,7 @@ def launch(
         _close_open(study, directory, progress)
         done = finished and progress.complete + progress.failed == progress.trials
         Spool(directory, "sweep").end("complete" if done else "stopped")
-        unsent = flusher.close()
+        unsent = flusher.close().unsent
     if not unsent:
         publish_report(directory)
     return Outcome(directory, progress, unsent)

@@ -1,4 +1,4 @@
-"""The only writer to MLflow: spool, flusher, store, server."""
+"""The only writer to MLflow: spool, batches, sender, flusher, quarantine; store, server."""
 
 import os
 
@@ -8,3 +8,4 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -1,37 +1,46 @@
-"""The only writer to MLflow.
+"""Sends what the trials of a sweep have spooled, from one thread of the launching process.
 
-Trials append to a spool (`sweep.tracking.spool`); one flusher in the launching process sends it
-with the original timestamps, then advances an offset, so what is sent twice after a crash changes
-nothing. No tracking error fails a trial or a sweep, and nothing is dropped: what cannot be sent
-stays in the spool, what the server rejects goes to a quarantine file beside it.
+Trials append to a spool (`sweep.tracking.spool`); the flusher sends it in batches with the
+original timestamps, then advances an offset, so what is sent twice after a crash changes nothing.
+No tracking error fails a trial or a sweep, and nothing is dropped: what cannot be sent for now
+stays in the spool, what the store rejects for good goes to a quarantine file beside it.
 """
 
-import fcntl
+import bisect
 import logging
+import os
 import threading
-from collections.abc import Mapping
-from functools import cached_property
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
-from mlflow.exceptions import MlflowException
 
-from sweep.tracking.spool import FOLDER, SpoolState, quarantine, read_spool
-from sweep.tracking.store import log_params, make_client, origin_tags
+from sweep.tracking.batches import batches
+from sweep.tracking.errors import is_rejection, is_store_error, reason
+from sweep.tracking.lock import try_lock
+from sweep.tracking.quarantine import Delivery, count_quarantined, quarantine
+from sweep.tracking.sender import Sender
+from sweep.tracking.spool import (
+    FOLDER,
+    LOCK,
+    SUFFIX,
+    SWEEP,
+    Line,
+    SpoolState,
+    count_unsent,
+    read_spool,
+    state_of,
+)
 
-RUN_STATUS = {
-    "complete": "FINISHED",
-    "pruned": "FINISHED",
-    "stopped": "KILLED",
-    "failed": "FAILED",
-}
 FLUSH_SECONDS = 1.0
 RETRY_SECONDS = 5.0
-TOO_MANY_REQUESTS = 429
-REQUEST_TIMEOUT = 408
-TAG_LIMIT = 5000
+PATIENCE_SECONDS = 10.0
+"""A round, and the end of a launch, wait so long for the store to take anything."""
+
+THE_STORE = ""
+"""In place of a spool's name, among those whose trouble has been told."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,185 +57,194 @@ class Flusher:
         self, sweep: Path, tracking_uri: str, experiment_id: str, parent_run_id: str, sweep_id: str
     ) -> None:
         self.sweep = sweep
-        self.tracking_uri = tracking_uri
-        self.experiment_id = experiment_id
-        self.parent_run_id = parent_run_id
-        self.sweep_id = sweep_id
-        self._stop = threading.Event()
+        self._sender = Sender(sweep, tracking_uri, experiment_id, parent_run_id, sweep_id)
         self._thread: threading.Thread | None = None
-        self._lock: IO[str] | None = None
+        self._closing = threading.Event()
+        self._abandoned = threading.Event()
+        self._sent: dict[str, int] = {}
+        """Spools that have been sent whole, and their size in bytes then."""
+        self._last_tried = ""
+        self._progress = 0.0
+        self._told: set[str] = set()
 
-    @cached_property
+    @property
     def client(self) -> MlflowClient:
-        """Made when there is something to send: the store may have moved since."""
-        return make_client(self.tracking_uri)
+        """The client it sends with."""
+        return self._sender.client
 
-    def lock(self, *, wait: bool) -> bool:
-        """Become the only one that sends this sweep's spools; False if another one is."""
-        if self._lock is not None:
-            return True
-        path = self.sweep / FOLDER / ".lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.close()
-            return False
-        self._lock = file
-        return True
+    @property
+    def experiment_id(self) -> str:
+        """The experiment of the sweep's runs."""
+        return self._sender.experiment_id
+
+    @property
+    def parent_run_id(self) -> str:
+        """The sweep's own run."""
+        return self._sender.parent_run_id
 
     def start(self) -> None:
         """Send what is spooled, from now on, in a thread."""
-        self.lock(wait=True)
+        self._closing.clear()
+        self._abandoned.clear()
         self._thread = threading.Thread(target=self._run, name="mlflow-flusher", daemon=True)
         self._thread.start()
 
-    def close(self) -> int:
-        """Stop the thread, send what is left; returns how many records could not be sent."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self.lock(wait=True)
-        self.flush()
-        unsent = self.pending()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-        return unsent
+    def close(self) -> Delivery:
+        """Send what is left, then stop; returns what could not be sent.
+
+        Gives up when the store has taken nothing for `PATIENCE_SECONDS`; the rest stays spooled.
+        """
+        if self._thread is None or not self._thread.is_alive():
+            self.start()
+        self._closing.set()
+        self._join()
+        return Delivery(self.pending(), self.quarantined())
 
     def pending(self) -> int:
         """How many spooled records have not been sent."""
-        return sum(
-            sum(1 for _ in read_spool(spool, self._state(spool).offset))
-            for spool in self._spools()
-        )
+        return sum(count_unsent(self._path(name)) for name, _ in self._unsent())
+
+    def quarantined(self) -> int:
+        """How many records the store has rejected for good."""
+        return count_quarantined(self.sweep)
 
     def flush(self) -> bool:
-        """Send every spooled record; False if the store did not take one of them for now."""
-        failures = 0
-        for spool in self._spools():
-            failures += not self._flush_spool(spool)
-            # One may be a run's own trouble; two in a row are the store's, which costs a
-            # timeout each.
-            if failures == 2:
-                break
-        return failures == 0
+        """Send every spooled record; False if one could not be sent for now.
+
+        One run's trouble keeps no other from being sent. The store's ends the round, and the next
+        begins behind the spool at which it ended.
+        """
+        lock = self._lock()
+        if lock is None:
+            return False
+        with lock:
+            return self._round()
+
+    def _lock(self) -> IO[str] | None:
+        return try_lock(self.sweep / FOLDER / LOCK)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            sent = False
+        while (lock := self._lock()) is None:
+            # Another process sends this sweep's records; it may end.
+            if self._abandoned.wait(0.1):
+                return
+        with lock:
+            while not self._closing.is_set():
+                self._closing.wait(FLUSH_SECONDS if self._try_round() else RETRY_SECONDS)
+            # The second for a connection that had gone stale.
+            _ = self._try_round() or self._try_round()
+
+    def _join(self) -> None:
+        assert self._thread is not None
+        self._progress = time.monotonic()
+        told = False
+        while self._thread.is_alive():
+            self._thread.join(0.1)
+            idle = time.monotonic() - self._progress
+            if idle > PATIENCE_SECONDS:
+                self._abandoned.set()
+                self._thread.join(1.0)
+                logger.warning(
+                    "the MLflow store has taken nothing for %.0f s: %d record(s) wait in %s",
+                    *(idle, self.pending(), self.sweep / FOLDER),
+                )
+                return
+            if idle > PATIENCE_SECONDS / 3 and not told:
+                told = True
+                logger.warning(
+                    "waiting up to %.0f s for the MLflow store to take the last %d record(s)",
+                    *(PATIENCE_SECONDS, self.pending()),
+                )
+
+    def _try_round(self) -> bool:
+        try:
+            return self._round()
+        except Exception:
+            # A folder that cannot be read, say: the trials go on.
+            logger.exception("sending to the MLflow store failed, will retry")
+            return False
+
+    def _round(self) -> bool:
+        complete, started = True, time.monotonic()
+        for name, size in self._unsent():
+            idle = time.monotonic() - max(started, self._progress)
+            if idle > PATIENCE_SECONDS:
+                return False
+            self._last_tried = name
             try:
-                sent = self.flush()
-            except Exception:
-                # A full disk, say: the records are in the spool, and the trials go on.
-                logger.exception("sending to the MLflow store failed, will retry")
-            self._stop.wait(FLUSH_SECONDS if sent else RETRY_SECONDS)
-
-    def _spools(self) -> list[Path]:
-        return sorted((self.sweep / FOLDER).glob("*.jsonl"))
-
-    def _state(self, spool: Path) -> SpoolState:
-        state = SpoolState(spool.with_suffix(".state.json"))
-        if spool.stem == "sweep":
-            state.run_id = self.parent_run_id
-        return state
-
-    def _flush_spool(self, spool: Path) -> bool:
-        state = self._state(spool)
-        for line in read_spool(spool, state.offset):
-            try:
-                self._send(spool.stem, line.record, state)
+                whole = self._flush_spool(name)
             except Exception as error:
-                if not _is_rejection(error):
-                    logger.warning("the MLflow store is not reachable, will retry: %s", error)
+                complete = False
+                if is_store_error(error):
+                    self._tell(THE_STORE, f"the MLflow store does not answer: {reason(error)}")
                     return False
-                logger.warning("the MLflow store rejected a record of %s: %s", spool.stem, error)
-                quarantine(spool, line, error)
-            state.offset = line.end
-            state.save()
+                self._tell(name, f"the MLflow store does not take {name} now: {reason(error)}")
+                continue
+            if not whole:
+                return False
+            self._sent[name] = size
+            self._told -= {name, THE_STORE}
+        return complete
+
+    def _unsent(self) -> list[tuple[str, int]]:
+        """Spools that may have something to send, with their sizes, behind the last tried first.
+
+        By size, so that those of trials that have ended cost one look into the folder.
+        """
+        try:
+            with os.scandir(self.sweep / FOLDER) as entries:
+                spools = [entry for entry in entries if entry.name.endswith(SUFFIX)]
+                sizes = {e.name.removesuffix(SUFFIX): e.stat().st_size for e in spools}
+        except FileNotFoundError:
+            return []
+        names = sorted(name for name, size in sizes.items() if self._sent.get(name) != size)
+        first = bisect.bisect_right(names, self._last_tried)
+        return [(name, sizes[name]) for name in names[first:] + names[:first]]
+
+    def _path(self, name: str) -> Path:
+        return self.sweep / FOLDER / f"{name}{SUFFIX}"
+
+    def _flush_spool(self, name: str) -> bool:
+        """Send what is new in a spool; False if it was told to stop before the end."""
+        state = state_of(self._path(name))
+        if name == SWEEP:
+            state.run_id = self.parent_run_id
+        for batch in batches(read_spool(self._path(name), state.offset)):
+            if self._abandoned.is_set():
+                return False
+            if state.run_id is None:
+                state.run_id = self._sender.find_or_create(name, batch[0].record)
+                state.save()
+            self._send(name, batch, state)
         return True
 
-    def _send(self, name: str, record: Mapping[str, Any], state: SpoolState) -> None:
-        if state.run_id is None:
-            state.run_id = self._find_or_create(name, record)
-            state.save()
-        run_id, client = state.run_id, self.client
-        path = self.sweep / record.get("path", "")
-        match record["kind"]:
-            case "start":
-                log_params(client, run_id, record["params"])
-                self._set_tags(run_id, record["tags"])
-                client.update_run(run_id, status="RUNNING")
-            case "metrics":
-                stamp, step = record["timestamp_ms"], record["step"]
-                metrics = [Metric(k, v, stamp, step) for k, v in record["metrics"].items()]
-                client.log_batch(run_id, metrics=metrics)
-            case "tags":
-                self._set_tags(run_id, record["tags"])
-            case "artifact":
-                client.log_artifact(run_id, str(path))
-            case "image":
-                self._log_image(run_id, path, record["key"])
-            case "model":
-                self._log_model(name, path, record["files"], state)
-            case "end":
-                error = {"error": record["error"][:TAG_LIMIT]} if record.get("error") else {}
-                self._set_tags(run_id, {"status": record["status"], **error})
-                status = RUN_STATUS[record["status"]]
-                client.set_terminated(run_id, status, end_time=record["timestamp_ms"])
+    def _send(self, name: str, lines: Sequence[Line], state: SpoolState) -> None:
+        """Send a batch; of one that is rejected, all but the records that are to blame."""
+        rejection = self._try_send(name, lines, state)
+        if rejection is not None and len(lines) > 1:
+            half = len(lines) // 2
+            self._send(name, lines[:half], state)
+            self._send(name, lines[half:], state)
+            return
+        if rejection is not None:
+            logger.warning("the MLflow store rejected a record of %s: %s", name, reason(rejection))
+            quarantine(self._path(name), lines[0], rejection)
+        state.offset = lines[-1].end
+        state.save()
+        self._progress = time.monotonic()
 
-    def _find_or_create(self, trial_id: str, record: Mapping[str, Any]) -> str:
-        query = f"tags.sweep_id = '{self.sweep_id}' AND tags.trial_id = '{trial_id}'"
-        found = self.client.search_runs([self.experiment_id], query, max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        tags = {
-            "role": "trial",
-            "sweep_id": self.sweep_id,
-            "trial_id": trial_id,
-            "status": "running",
-            "mlflow.parentRunId": self.parent_run_id,
-            **origin_tags(),
-        }
-        run = self.client.create_run(
-            self.experiment_id,
-            start_time=record["timestamp_ms"],
-            tags=tags,
-            run_name=record.get("name", trial_id),
-        )
-        return str(run.info.run_id)
-
-    def _set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-
-    def _log_image(self, run_id: str, path: Path, key: str) -> None:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            self.client.log_image(run_id, image, key=key, step=0, synchronous=True)
-
-    def _log_model(self, name: str, path: Path, files: list[str], state: SpoolState) -> None:
-        if state.model_id is None:
-            model = self.client.create_logged_model(
-                self.experiment_id,
-                name=f"{self.sweep_id}-{name}",
-                source_run_id=state.run_id,
-                tags={"sweep_id": self.sweep_id, "trial_id": name},
-                model_type="rdsweep",
-            )
-            state.model_id = model.model_id
-            state.save()
-        for file in files:
-            self.client.log_model_artifact(state.model_id, str(path / file))
-        self.client.finalize_logged_model(state.model_id, "READY")
+    def _try_send(self, name: str, lines: Sequence[Line], state: SpoolState) -> Exception | None:
         assert state.run_id is not None
-        self._set_tags(state.run_id, {"model_uri": f"models:/{state.model_id}"})
+        try:
+            self._sender.send(state.run_id, name, lines)
+        except Exception as error:
+            if is_rejection(error) or self._sender.is_gone(error):
+                return error
+            raise
+        return None
 
-
-def _is_rejection(error: Exception) -> bool:
-    """Whether sending the same record again cannot help."""
-    if isinstance(error, MlflowException):
-        code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-        return 400 <= code < 500 and code not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
-    return isinstance(error, FileNotFoundError | ValueError | KeyError | TypeError)
+    def _tell(self, name: str, message: str) -> None:
+        """Warn once an outage; at every retry it would bury everything else."""
+        level = logging.DEBUG if name in self._told else logging.WARNING
+        self._told.add(name)
+        logger.log(level, "%s; will retry", message)

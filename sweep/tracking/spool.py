@@ -16,33 +16,57 @@ from rdmodels.checkpoint import write_text
 from rdmodels.results.trial import metric_keys
 
 FOLDER = "spool"
+SUFFIX = ".jsonl"
+LOCK = ".lock"
+"""In the folder; whoever sends the spools of a sweep has it."""
+
+SWEEP = "sweep"
+"""The spool of the parent run, which is created before it."""
+
 SWEEP_METRICS = ("hypervolume", "trials/complete", "trials/failed")
 KNOWN_METRICS = frozenset([*metric_keys(), *SWEEP_METRICS])
 
 
 class Line(NamedTuple):
-    """A record and the offset, in bytes, of what follows it."""
+    """A record, and the offsets, in bytes, of where it starts and of what follows it."""
 
     record: dict[str, Any]
+    start: int
     end: int
 
 
 class Spool:
-    """The spool file of one run, to append to.
+    """The spool file of one run, to append to. What a trial's run says begins with `start`.
 
     Args:
         sweep: the sweep's directory.
         name: the trial's id, or "sweep" for the parent run.
+
+    Raises:
+        ValueError: from every method but `start`, if a trial's run has not been started: it would
+            become a run without parameters.
     """
 
     def __init__(self, sweep: Path, name: str) -> None:
-        self.path = sweep / FOLDER / f"{name}.jsonl"
+        self.name = name
+        self.path = sweep / FOLDER / f"{name}{SUFFIX}"
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # The parent run has been given its parameters when it was created.
+        self._started = name == SWEEP
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` has been called for this run, by whichever process."""
+        if not self._started:
+            first = next(read_spool(self.path, 0), None)
+            self._started = first is not None and first.record["kind"] == "start"
+        return self._started
 
     def start(self, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """The run begins: its name in the UI, its parameters and tags."""
-        shown = {key: str(value) for key, value in params.items()}
-        self._append("start", name=name, params=shown, tags=dict(tags))
+        """The run begins, or begins again: its name in the UI, its parameters and tags."""
+        shown = {key: _storable(str(value)) for key, value in params.items()}
+        self._append("start", name=_storable(name), params=shown, tags=_storable_tags(tags))
+        self._started = True
 
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Metrics of one epoch. Non-finite values are left out: a server would store others.
@@ -58,7 +82,7 @@ class Spool:
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Tags to set on the run."""
-        self._append("tags", tags=dict(tags))
+        self._append("tags", tags=_storable_tags(tags))
 
     def artifact(self, path: Path) -> None:
         """A file to store with the run."""
@@ -74,22 +98,28 @@ class Spool:
 
     def end(self, status: str, error: str | None = None) -> None:
         """The run ends: complete, pruned, failed or stopped."""
-        self._append("end", status=status, error=error)
+        self._append("end", status=status, error=None if error is None else _storable(error))
 
     def _relative(self, path: Path) -> str:
         # Relative to the sweep, so that a moved sweep still finds its files.
         return str(path.relative_to(self.path.parent.parent))
 
     def _append(self, kind: str, **fields: Any) -> None:
+        if kind != "start" and not self.started:
+            raise ValueError(f"{kind!r} for {self.name}, which has not been started: start() it")
         record = {"kind": kind, "timestamp_ms": int(time.time() * 1000), **fields}
-        line = json.dumps(record, allow_nan=False) + "\n"
-        with self.path.open("ab") as file:
-            if file.tell() and not _ends_whole(self.path):
-                # A killed writer left part of a line: close it, a reader skips what is no JSON.
-                file.write(b"\n")
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(record, allow_nan=False))
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append `text` as a line of its own, and sync it."""
+    with path.open("ab") as file:
+        if file.tell() and not _ends_whole(path):
+            # A killed writer left part of a line: close it, a reader skips what is no JSON.
+            file.write(b"\n")
+        file.write(text.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_spool(path: Path, offset: int) -> Iterator[Line]:
@@ -101,12 +131,13 @@ def read_spool(path: Path, offset: int) -> Iterator[Line]:
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            offset += len(line)
+            start, offset = offset, offset + len(line)
             try:
                 record = json.loads(line)
             except ValueError:
                 continue
-            yield Line(record, offset)
+            if isinstance(record, dict) and "kind" in record:
+                yield Line(record, start, offset)
 
 
 def last_record(path: Path) -> dict[str, Any] | None:
@@ -121,22 +152,38 @@ def _ends_whole(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+def _storable(text: str) -> str:
+    """`text` as every database takes it: no half characters, no NUL."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _storable_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: _storable(value) for key, value in tags.items()}
+
+
 class SpoolState:
-    """How far one spool has been sent, and the ids it became; saved after every step."""
+    """How far one spool has been sent, and the run it became; saved after every step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         saved = json.loads(path.read_text()) if path.exists() else {}
         self.offset: int = saved.get("offset", 0)
         self.run_id: str | None = saved.get("run_id")
-        self.model_id: str | None = saved.get("model_id")
 
     def save(self) -> None:
-        values = {"offset": self.offset, "run_id": self.run_id, "model_id": self.model_id}
-        write_text(self.path, json.dumps(values))
+        write_text(self.path, json.dumps({"offset": self.offset, "run_id": self.run_id}))
 
 
-def quarantine(spool: Path, line: Line, error: Exception) -> None:
-    """Put a record that the store rejects, with its reason, aside."""
-    with spool.with_suffix(".quarantine").open("a") as file:
-        file.write(json.dumps({"error": str(error), "record": line.record}) + "\n")
+def state_of(spool: Path) -> SpoolState:
+    """The state of the spool at `spool`, which lies beside it."""
+    return SpoolState(spool.with_suffix(".state.json"))
+
+
+def spools_of(sweep: Path) -> list[Path]:
+    """The spools of the sweep in `sweep`, by name."""
+    return sorted((sweep / FOLDER).glob(f"*{SUFFIX}"))
+
+
+def count_unsent(spool: Path) -> int:
+    """How many records of the spool at `spool` have not been sent."""
+    return sum(1 for _ in read_spool(spool, state_of(spool).offset))

@@ -1,24 +1,35 @@
-"""The MLflow store: found, checked, its experiment opened, its runs created."""
+"""The MLflow store: found, checked, its experiment opened, its parent runs created."""
 
-import getpass
-import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
 
 from rdmodels.errors import TrackingError
 from rdmodels.results.sweep import STORE_FILE
+from sweep.tracking.errors import reason
+from sweep.tracking.lock import locked
+from sweep.tracking.origin import origin_tags
 
 SQLITE = "sqlite:///"
-PARAMS_PER_REQUEST = 100
+CREATION_SECONDS = 120.0
+"""How long another process may take to make a new database: MLflow needs seconds, or many."""
 
 
 def default_tracking_uri(sweep: Path) -> str:
     """The SQLite store beside the sweep's directory: one for all sweeps there."""
-    return f"sqlite:///{sweep.resolve().parent / STORE_FILE}"
+    return f"{SQLITE}{sweep.resolve().parent / STORE_FILE}"
+
+
+def database_file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite store; None for a server."""
+    if not tracking_uri.startswith(SQLITE):
+        return None
+    return Path(tracking_uri.removeprefix(SQLITE).split("?")[0])
 
 
 def absolute_uri(tracking_uri: str) -> str:
@@ -35,14 +46,13 @@ def check_store(tracking_uri: str) -> None:
     try:
         make_client(tracking_uri).search_experiments(max_results=1)
     except Exception as error:
-        raise unreachable(tracking_uri, error) from error
+        raise store_error(tracking_uri, error) from error
 
 
-def unreachable(tracking_uri: str, error: Exception) -> TrackingError:
+def store_error(tracking_uri: str, error: Exception) -> TrackingError:
     """What to tell a user of a store that does not answer."""
-    reason = " ".join(str(error).split())[:300]
     return TrackingError(
-        f"the MLflow store {tracking_uri} does not answer ({reason}): start it, or leave"
+        f"the MLflow store {tracking_uri} does not answer ({reason(error)}): start it, or leave"
         " --tracking-uri out to log to a local SQLite file"
     )
 
@@ -61,21 +71,42 @@ def open_experiment(tracking_uri: str, name: str, artifacts: Path) -> tuple[Mlfl
     Raises:
         TrackingError: if the store does not answer.
     """
-    local = tracking_uri.startswith(SQLITE)
+    local = database_file(tracking_uri) is not None
     try:
-        if local:
-            Path(tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        client = make_client(tracking_uri)
-        known = client.get_experiment_by_name(name)
-        if known is not None:
+        with _creation_lock(tracking_uri):
+            client = make_client(tracking_uri)
+            known = client.get_experiment_by_name(name)
+            if known is None:
+                location = artifacts.resolve().as_uri() if local else None
+                return client, _create_experiment(client, name, location)
             if known.lifecycle_stage == "deleted":
                 client.restore_experiment(known.experiment_id)
             return client, known.experiment_id
-        location = artifacts.resolve().as_uri() if local else None
-        return client, client.create_experiment(name, artifact_location=location)
     except Exception as error:
         # SQLAlchemy, requests and MLflow itself each have their own errors here.
-        raise unreachable(tracking_uri, error) from error
+        raise store_error(tracking_uri, error) from error
+
+
+@contextmanager
+def _creation_lock(tracking_uri: str) -> Iterator[None]:
+    """Be the only launch that opens a SQLite store: two that make its tables at once both fail."""
+    database = database_file(tracking_uri)
+    if database is None:
+        yield
+        return
+    with locked(database.with_name(f".{database.name}.lock"), CREATION_SECONDS):
+        yield
+
+
+def _create_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException as error:
+        known = client.get_experiment_by_name(name)
+        # Another launch may have been first on a server.
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or known is None:
+            raise
+        return str(known.experiment_id)
 
 
 def create_parent(
@@ -84,33 +115,5 @@ def create_parent(
     """The sweep's own run, parent of its trials; returns its id."""
     tags = {"role": "sweep", "sweep_id": sweep_id, "status": "running", **origin_tags()}
     run = client.create_run(experiment_id, tags=tags, run_name=name)
-    log_params(client, run.info.run_id, {key: str(value) for key, value in params.items()})
+    client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in params.items()])
     return str(run.info.run_id)
-
-
-def origin_tags() -> dict[str, str]:
-    """The tags MLflow's UI shows as user and source."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    tags = {"mlflow.user": user, "mlflow.source.name": "rdsweep", "mlflow.source.type": "LOCAL"}
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return tags
-    return {**tags, "mlflow.source.git.commit": commit.stdout.strip()}
-
-
-def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
-    """Log parameters, as many a request as a server takes."""
-    items = [Param(key, value) for key, value in params.items()]
-    for start in range(0, len(items), PARAMS_PER_REQUEST):
-        client.log_batch(run_id, params=items[start : start + PARAMS_PER_REQUEST])

@@ -1,6 +1,5 @@
 """The spool and the flusher against a real SQLite store and a real server."""
 
-import json
 import math
 import os
 import socket
@@ -9,53 +8,15 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from PIL import Image
 
 from rdmodels.errors import TrackingError
 from sweep.tracking import store
 from sweep.tracking.flusher import Flusher
+from sweep.tracking.quarantine import quarantined
 from sweep.tracking.server import start_server, wait_until_healthy
 from sweep.tracking.spool import Spool, last_record, read_spool
-
-# MLflow's and SQLAlchemy's own; their files and sockets are closed by the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*:FutureWarning:mlflow"),
-    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
-]
-
-
-def make_flusher(sweep: Path, uri: str) -> Flusher:
-    client, experiment = store.open_experiment(uri, "exp", sweep.parent / "artifacts")
-    parent = store.create_parent(client, experiment, "s1", "s1", {"trials": 2})
-    return Flusher(sweep, uri, experiment, parent, "s1")
-
-
-@pytest.fixture
-def sweep(tmp_path: Path) -> Path:
-    path = tmp_path / "sweeps" / "one"
-    path.mkdir(parents=True)
-    return path
-
-
-@pytest.fixture
-def flusher(sweep: Path) -> Flusher:
-    return make_flusher(sweep, store.default_tracking_uri(sweep))
-
-
-def run_of(flusher: Flusher, trial_id: str) -> Run:
-    (run,) = flusher.client.search_runs([flusher.experiment_id], f"tags.trial_id = '{trial_id}'")
-    return run
-
-
-def spool_trial(sweep: Path, trial_id: str = "t0000", epochs: int = 3) -> Spool:
-    spool = Spool(sweep, trial_id)
-    spool.start(f"{trial_id} beta=0.1", {"beta": 0.1, "width": 8}, {"note": "x"})
-    for epoch in range(epochs):
-        spool.metrics({"val/bpp": 1.0 / (epoch + 1), "val/psnr_db": 20.0 + epoch}, epoch)
-    return spool
+from tests.sweep.tracking.tracked import make_flusher, run_of, spool_trial
 
 
 def test_a_trial_arrives_with_params_metrics_tags_and_files(sweep: Path, flusher: Flusher) -> None:
@@ -69,7 +30,7 @@ def test_a_trial_arrives_with_params_metrics_tags_and_files(sweep: Path, flusher
     spool.image(files / "reconstructions.png", "reconstructions")
     spool.model(files, ["model.safetensors"])
     spool.end("complete")
-    assert flusher.close() == 0
+    assert flusher.close() == (0, 0)
     run = run_of(flusher, "t0000")
     assert run.info.status == "FINISHED"
     assert run.data.params == {"beta": "0.1", "width": "8"}
@@ -131,6 +92,7 @@ def test_a_torn_line_is_passed_over_and_the_next_writer_goes_on(sweep: Path) -> 
 
 def test_only_known_finite_metrics_enter_the_spool(sweep: Path) -> None:
     spool = Spool(sweep, "t0000")
+    spool.start("t0000", {}, {})
     spool.metrics({"val/bpp": math.inf, "val/mse": math.nan, "val/ssim": 0.5})
     last = last_record(spool.path)
     assert last is not None
@@ -146,10 +108,10 @@ def test_what_the_store_rejects_is_quarantined_and_the_rest_goes_on(
     spool.start("again", {"beta": "0.2"}, {})  # MLflow refuses to change a parameter
     spool.artifact(sweep / "not-there.png")
     spool.metrics({"val/bpp": 0.25}, 1)
-    assert flusher.close() == 0
+    assert flusher.close() == (0, 2)
     assert run_of(flusher, "t0000").data.metrics["val/bpp"] == 0.25
-    lines = spool.path.with_suffix(".quarantine").read_text().splitlines()
-    assert [json.loads(line)["record"]["kind"] for line in lines] == ["start", "artifact"]
+    records = [entry["record"] for entry in quarantined(spool.path).values()]
+    assert [record["kind"] for record in records] == ["start", "artifact"]
 
 
 def test_a_retry_continues_the_same_run(sweep: Path, flusher: Flusher) -> None:
@@ -200,7 +162,7 @@ def test_an_outage_loses_nothing(sweep: Path) -> None:
     server = start_server(database, "127.0.0.1", port)
     try:
         wait_until_healthy(uri, server)
-        assert flusher.close() == 0
+        assert flusher.close() == (0, 0)
     finally:
         server.terminate()
         server.wait()

@@ -39,21 +39,21 @@ def live_progress(
 
 def progress_view(progress: "SweepProgress", spec: "SweepSpec") -> RenderableType:
     """Trials done, running and failed; the best points; hypervolume; time left."""
-    left = progress.seconds_left
+    left, standing = progress.seconds_left, progress.standing
     line = (
-        f"trials: {progress.complete + progress.failed}/{progress.trials} done,"
-        f" {progress.running} running, {progress.failed} failed"
-        f"   epochs: {progress.epochs}/{progress.epochs_in_all}"
-        f"   hypervolume: {progress.hypervolume:.3f}"
+        f"trials: {standing.done}/{progress.trials} done,"
+        f" {len(progress.running)} running, {standing.failed} failed"
+        f"   epochs to go: {progress.epochs_left}"
+        f"   hypervolume: {standing.hypervolume:.3f}"
         f"   time left: {'…' if left is None else 'about ' + duration(left)}"
     )
     table = Table(title="frontier so far", title_justify="left", box=None)
     for name in ("trial", "bpp", quality_of(spec.base.distortion).name):
         table.add_column(name, justify="right")
-    front = progress.front()
+    front = standing.front()
     for trial_id, bpp, value in (front[i] for i in spread(len(front), BEST_SHOWN)):
         table.add_row(trial_id, f"{bpp:.3f}", number(value, 4 if value < 1 else 2))
-    return Group(line, table) if progress.points else Group(line)
+    return Group(line, table) if standing.points else Group(line)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def launch(
     from rdmodels.data.splits import check_fit, load_splits
     from sweep.cli import tables
     from sweep.directory import check_output
-    from sweep.run.cluster import trials_at_once
+    from sweep.run.nodes import this_machine, trials_at_once
     from sweep.spec.overrides import apply_overrides, read_yaml
     from sweep.spec.plan import make_plan
     from sweep.spec.spec import make_spec
@@ -41,7 +41,9 @@ def launch(
     check_output(directory)
     if tracking_uri is not None:
         check_store(tracking_uri)
-    at_once = trials_at_once(spec) if address is None else spec.resources.concurrent
+    at_once = (
+        trials_at_once(spec, [this_machine()]) if address is None else spec.resources.concurrent
+    )
     with out.status("Reading the images …"):
         splits = load_splits(spec.base)
         for config_ in spec.extremes():
@@ -66,20 +68,18 @@ def _run_launch(
     from sweep.cli import tables
     from sweep.directory import open_sweep
     from sweep.run.cluster import start_ray
-    from sweep.run.launch import launch
+    from sweep.run.launch import run_sweep
     from sweep.run.progress import SweepProgress
 
     with out.status("Starting Ray …"):
-        start_ray(spec, address)
-    info = open_sweep(spec, values, directory, tracking_uri)
-    out.print(f"Sweep {info.sweep_id} in {directory}", highlight=False, soft_wrap=True)
-    progress = SweepProgress(
-        spec.num_trials, spec.num_trials * max(c.epochs for c in spec.extremes())
-    )
+        start_ray(spec, address, directory)
+    out.print(f"Sweep in {directory}", highlight=False, soft_wrap=True)
+    progress = SweepProgress(spec.num_trials, max(c.epochs for c in spec.extremes()))
     with progress_display.live_progress(out, progress, spec):
-        outcome = launch(spec, splits, directory, info, progress)
+        info = open_sweep(spec, values, directory, tracking_uri)
+        outcome = run_sweep(spec, splits, directory, info, progress)
     tables.print_outcome(out, err, outcome, spec)
-    if not progress.complete:
+    if not progress.standing.complete:
         err.print("error: no trial has completed", style="red")
         raise typer.Exit(1)
 

@@ -64,14 +64,16 @@ def print_outcome(
     console: Console, errors: Console, outcome: "Outcome", spec: "SweepSpec"
 ) -> None:
     """The closing lines of a launch."""
-    progress = outcome.progress
-    for message in progress.errors[:SHOWN_ERRORS]:
+    standing = outcome.progress.standing
+    for message in standing.errors[:SHOWN_ERRORS]:
         errors.print(f"failed: {message}", style="yellow", markup=False, soft_wrap=True)
-    counts = f"{progress.complete} complete, {progress.failed} failed"
-    not_started = progress.trials - progress.complete - progress.failed - progress.stopped
-    if progress.stopped or not_started:
-        counts += f", {progress.stopped} stopped, {not_started} not started"
-    console.print(f"{counts}; hypervolume {progress.hypervolume:.3f}", highlight=False)
+    counts = f"{standing.complete} complete, {standing.failed} failed"
+    if standing.pruned:
+        counts += f", {standing.pruned} pruned"
+    not_started = outcome.progress.trials - standing.done - standing.stopped
+    if standing.stopped or not_started:
+        counts += f", {standing.stopped} stopped, {not_started} not started"
+    console.print(f"{counts}; hypervolume {standing.hypervolume:.3f}", highlight=False)
     if outcome.unsent:
         errors.print(
             f"warning: {outcome.unsent} record(s) wait in {outcome.directory}/spool for the MLflow"

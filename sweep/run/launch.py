@@ -1,6 +1,5 @@
-"""launch(): builds the Ray Tuner for a sweep, runs it, and closes everything it opened."""
+"""Running a sweep: builds its Ray Tuner, runs it, publishes its report."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,17 +7,15 @@ from ray import tune
 
 from rdmodels.data.splits import Splits
 from rdmodels.results.sweep import SweepInfo
-from sweep.directory import make_flusher, publish_report
-from sweep.run.progress import ProgressCallback, SweepProgress, TrialEndHandler
-from sweep.run.trial import ray_trial
+from sweep.directory import publish_report
+from sweep.run.callback import SweepCallback
+from sweep.run.closing import OpenSweep
+from sweep.run.progress import SweepProgress
+from sweep.run.trial import run_trial_on_ray
 from sweep.search.searcher import OptunaSearcher
-from sweep.search.study import SweepStudy
 from sweep.spec.spec import SweepSpec
-from sweep.tracking.spool import Spool
 
 RAY = "ray"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Outcome:
     unsent: int
 
 
-def launch(
+def run_sweep(
     spec: SweepSpec,
     splits: Splits,
     directory: Path,
@@ -40,33 +37,30 @@ def launch(
     """Run the sweep that `open_sweep` created, on a Ray that `start_ray` started.
 
     A trial that fails never takes the sweep with it. When the trials are done, the time budget is
-    spent or the user interrupts, every trial and run that was open is closed.
+    spent, the user interrupts or anything here fails, every trial and run that was open is closed.
+
+    Raises:
+        ConfigError: if the directory holds a study that is damaged or another sweep's.
     """
     directory = directory.resolve()
-    flusher = make_flusher(directory, info)
-    flusher.start()
-    study = SweepStudy(directory, info.sweep_id, spec)
-    finished = False
-    try:
-        _run(spec, splits, directory, study, progress)
-        finished = not study.open_trials()
-    finally:
-        progress.running = 0
-        _close_open(study, directory, progress)
-        done = finished and progress.complete + progress.failed == progress.trials
-        Spool(directory, "sweep").end("complete" if done else "stopped")
-        unsent = flusher.close().unsent
-    if not unsent:
+    with OpenSweep(spec, directory, info, progress) as sweep:
+        study = sweep.open()
+        callback = SweepCallback(spec, directory, study, progress)
+        _make_tuner(spec, splits, directory, OptunaSearcher(study), callback).fit()
+    if not sweep.unsent:
         publish_report(directory)
-    return Outcome(directory, progress, unsent)
+    return Outcome(directory, progress, sweep.unsent)
 
 
-def _run(
-    spec: SweepSpec, splits: Splits, directory: Path, study: SweepStudy, progress: SweepProgress
-) -> None:
-    ended = TrialEndHandler(directory, spec, progress)
+def _make_tuner(
+    spec: SweepSpec,
+    splits: Splits,
+    directory: Path,
+    searcher: OptunaSearcher,
+    callback: SweepCallback,
+) -> tune.Tuner:
     trainable = tune.with_parameters(
-        ray_trial,
+        run_trial_on_ray,
         base=spec.base,
         splits=splits,
         sweep=directory,
@@ -74,10 +68,10 @@ def _run(
         threads=spec.resources.cpu,
     )
     resources = {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu}
-    tuner = tune.Tuner(
+    return tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearcher(study, ended),
+            search_alg=searcher,
             num_samples=spec.num_trials,
             max_concurrent_trials=spec.resources.concurrent,
             time_budget_s=spec.search.time_budget_s,
@@ -86,16 +80,7 @@ def _run(
         run_config=tune.RunConfig(
             name=RAY,
             storage_path=str(directory),
-            callbacks=[ProgressCallback(progress)],
+            callbacks=[callback],
             verbose=0,
         ),
     )
-    tuner.fit()
-
-
-def _close_open(study: SweepStudy, directory: Path, progress: SweepProgress) -> None:
-    """End what was running when the sweep stopped: Ray tells nobody about those trials."""
-    for trial_id in study.open_trials():
-        study.fail(trial_id, "the sweep was stopped")
-        Spool(directory, trial_id).end("stopped")
-        progress.stopped += 1

@@ -11,6 +11,7 @@ from rdmodels import checkpoint
 from rdmodels.coding.integer_context import INTEGER_CONTEXT
 from rdmodels.config import TrialConfig, override
 from rdmodels.data.splits import Splits
+from rdmodels.errors import ConfigError
 from rdmodels.model.storage import load_codec
 from rdmodels.results.quality import quality_of
 from rdmodels.results.sweep import TRIALS
@@ -21,35 +22,34 @@ from rdmodels.training.reconstructions import write_reconstructions
 from sweep.tracking.spool import Spool
 
 RECONSTRUCTIONS = "reconstructions.png"
-ERROR_LENGTH = 5000
 
 
 def run_trial(
     config: TrialConfig,
     splits: Splits,
     directory: Path,
-    report: Callable[[EpochRecord], None],
+    on_epoch: Callable[[EpochRecord], None],
     *,
     device: str = "cpu",
     resume: bool = False,
 ) -> TrialResult:
-    """Train one trial in `directory`, calling `report` after each epoch; its final figures.
+    """Train one trial in `directory`, calling `on_epoch` after each epoch; its final figures.
 
     The directory ends up with the model, the last checkpoint and sample reconstructions of test
-    images. Whatever `report` raises ends the trial.
+    images. Whatever `on_epoch` raises ends the trial.
 
     Raises:
         NonFiniteLossError, EvaluationError: as `rdmodels.training.fit.fit`.
     """
     for record in fit(config, splits, directory, device=device, resume=resume):
-        report(record)
+        on_epoch(record)
     result = finish(directory, splits, device=device)
     codec, _ = load_codec(directory, device)
     write_reconstructions(directory / RECONSTRUCTIONS, codec, splits.test)
     return result
 
 
-def ray_trial(
+def run_trial_on_ray(
     params: Mapping[str, Any],
     *,
     base: TrialConfig,
@@ -58,41 +58,54 @@ def ray_trial(
     device: str,
     threads: int,
 ) -> None:
-    """One trial as Ray runs it: `run_trial` with its spool and Ray's own report."""
+    """One trial as Ray runs it: `run_trial` with its spool and Ray's own report.
+
+    What it raises, Ray hands to the launching process, which writes it down.
+    """
     torch.set_num_threads(threads)
     trial_id: str = params["trial_id"]
     spool = Spool(sweep, trial_id)
     directory = sweep / TRIALS / trial_id
+    write_start(spool, trial_id, base, params["overrides"])
     try:
         config = override(base, params["overrides"])
-        shown = " ".join(f"{k}={_short(v)}" for k, v in params["overrides"].items())
-        spool.start(f"{trial_id} {shown}", config.model_dump(), {"status": "running"})
 
-        def report(record: EpochRecord) -> None:
+        def on_epoch(record: EpochRecord) -> None:
             spool.metrics(record.metrics(), record.epoch)
             bpp = {} if record.val is None else {"bpp": record.val.bpp}
             tune.report({"epoch": record.epoch, **bpp})
 
-        result = run_trial(config, splits, directory, report, device=device)
+        result = run_trial(config, splits, directory, on_epoch, device=device)
         spool.metrics(result.metrics())
         spool.artifact(directory / RECONSTRUCTIONS)
         spool.image(directory / RECONSTRUCTIONS, "reconstructions")
         spool.artifact(directory / TEST_IMAGES)
         spool.model(directory, [checkpoint.MODEL, INTEGER_CONTEXT, checkpoint.CONFIG])
-        final = {
+    finally:
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    tune.report(
+        {
             "final": True,
             "epoch": result.epochs,
             "bpp": result.best.bpp,
             "distortion": objective(result.best, config.distortion),
             "quality": quality(result.best, config.distortion),
         }
-    except Exception as error:
-        spool.tags({"error": f"{type(error).__name__}: {error}"[:ERROR_LENGTH]})
-        raise
-    finally:
-        if device == "cuda":
-            torch.cuda.empty_cache()
-    tune.report(final)
+    )
+
+
+def write_start(
+    spool: Spool, trial_id: str, base: TrialConfig, overrides: Mapping[str, Any]
+) -> None:
+    """The record that a trial begins with: its name and all its parameters."""
+    shown = " ".join(f"{key}={_short(value)}" for key, value in overrides.items())
+    try:
+        params = override(base, overrides).model_dump()
+    except ConfigError:
+        # The trial is about to fail for it; what was asked of it is told all the same.
+        params = {**base.model_dump(), **overrides}
+    spool.start(f"{trial_id} {shown}", params, {"status": "running"})
 
 
 def _short(value: Any) -> str:

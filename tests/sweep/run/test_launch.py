@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 
 from analysis.store.runs import read_sweep
 from sweep.tracking.server import check_port
-from tests.sweep.cli.test_cli import CODE, rdsweep
+from tests.sweep.cli.test_cli import CODE, ROOT, rdsweep
 from tests.sweep.tracking.test_tracking import free_port
 
 pytestmark = [
@@ -260,3 +260,55 @@ def test_an_interrupt_closes_everything(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert "stopped" in out, err
     assert_everything_is_closed(tmp_path / "sweeps" / "a")
+
+
+DYING = """
+import importlib.abc, os, signal, sys
+
+class Dying(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "sweep.run.trial":
+            try:
+                with open(os.environ["DIED"], "x") as file:
+                    file.write(os.environ.get("OMP_NUM_THREADS", "not told"))
+            except FileExistsError:
+                return None
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if any("default_worker" in argument for argument in sys.orig_argv):
+    sys.meta_path.insert(0, Dying())
+"""
+
+
+def test_a_trial_whose_process_dies_before_its_first_word_is_told_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DYING)
+    config = write_config(tmp_path / "c.yaml", search={"sampler": "random", "trials": 3})
+    environment = {name: value for name, value in os.environ.items() if "OMP_" not in name}
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, "launch", config, "--output", "sweeps/a"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": path, "DIED": str(tmp_path / "died")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 complete, 1 failed" in done.stdout
+    # Before torch was imported there, which comes with the trial.
+    assert (tmp_path / "died").read_text() == "1"
+    assert "ActorDiedError: The actor is dead because its worker process has died" in done.stderr
+    sweep = tmp_path / "sweeps" / "a"
+    (failed,) = (t for t in study_of(sweep) if t.state is TrialState.FAIL)
+    assert "worker process has died" in failed.user_attrs["reason"]
+    assert assert_everything_is_closed(sweep) == {"complete": 2, "failed": 1}
+    info = json.loads((sweep / "sweep.json").read_text())
+    runs = MlflowClient(info["tracking_uri"]).search_runs(
+        [info["experiment_id"]], f"tags.trial_id = '{failed.user_attrs['trial_id']}'"
+    )
+    assert runs[0].data.params["beta"] == str(failed.params["beta"])
+    assert runs[0].data.params["width"] == "8"
+    assert runs[0].data.tags["error"] == failed.user_attrs["reason"]
+    assert " beta=" in runs[0].info.run_name

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from rdmodels.config import override
 from rdmodels.errors import ConfigError
 from sweep.search.searcher import OptunaSearcher
-from sweep.search.study import SweepStudy
+from sweep.search.study import EndedTrial, SweepStudy
 from sweep.spec.overrides import apply_overrides
 from sweep.spec.spec import SweepSpec, make_spec
 from tests.sweep.spec.test_spec import BASE
@@ -39,7 +39,7 @@ def proposals(directory: Path, spec: SweepSpec) -> list[dict[str, Any]]:
     out = []
     while (proposal := study.ask()) is not None:
         out.append(proposal.overrides)
-        study.complete(proposal.trial_id, *measure(proposal.overrides))
+        study.complete(proposal.trial_id, *measure(proposal.overrides), 30.0)
     return out
 
 
@@ -65,49 +65,87 @@ def test_a_grid_takes_every_point_once(tmp_path: Path) -> None:
     assert sorted(map(str, taken)) == sorted(map(str, spec.grid()))
 
 
-def searcher(tmp_path: Path) -> tuple[OptunaSearcher, SweepStudy, list[tuple[str, str]]]:
-    study = SweepStudy(tmp_path, "x", spec_with())
-    ends: list[tuple[str, str]] = []
-    found = OptunaSearcher(study, lambda trial_id, status, result: ends.append((trial_id, status)))
-    return found, study, ends
-
-
 @pytest.mark.parametrize(
-    ("result", "error", "state", "status"),
+    ("bpp", "distortion", "state"),
     [
-        ({"final": True, "bpp": 0.5, "distortion": 0.01}, False, TrialState.COMPLETE, "complete"),
-        ({"bpp": 0.5, "epoch": 1}, False, TrialState.PRUNED, "pruned"),
-        ({"final": True, "bpp": math.nan, "distortion": 0.01}, False, TrialState.FAIL, "failed"),
-        ({"final": True, "bpp": 1.0, "distortion": math.inf}, False, TrialState.FAIL, "failed"),
-        ({"bpp": 0.5}, True, TrialState.FAIL, "failed"),
-        (None, True, TrialState.FAIL, "failed"),
+        (0.5, 0.01, TrialState.COMPLETE),
+        (math.nan, 0.01, TrialState.FAIL),
+        (1.0, math.inf, TrialState.FAIL),
     ],
 )
-def test_how_a_trial_ends_in_the_study(
-    result: dict[str, Any] | None, error: bool, state: TrialState, status: str, tmp_path: Path
+def test_a_trial_is_complete_only_with_finite_objectives(
+    bpp: float, distortion: float, state: TrialState, tmp_path: Path
 ) -> None:
-    ray, study, ends = searcher(tmp_path)
-    proposal = ray.suggest("ray-1")
-    assert isinstance(proposal, dict)
+    study = SweepStudy(tmp_path, "x", spec_with())
+    proposal = study.ask()
+    assert proposal is not None
     assert study.open_trials() == ["t0000"]
-    ray.on_trial_complete("ray-1", result, error=error)
+    study.complete("t0000", bpp, distortion, 31.5)
     (trial,) = study.trials()
+    (ended,) = study.ended_trials()
     assert trial.state is state
-    assert trial.user_attrs["trial_id"] == proposal["trial_id"] == "t0000"
-    assert trial.values == ([0.5, 0.01] if state is TrialState.COMPLETE else None)
-    if state is TrialState.PRUNED:
-        assert trial.user_attrs["partial"] == {"bpp": 0.5, "epoch": 1}
-    assert ends == [("t0000", status)]
+    assert trial.user_attrs["trial_id"] == proposal.trial_id == ended.trial_id == "t0000"
     assert study.open_trials() == []
-    ray.on_trial_complete("ray-1", result, error=error)
-    assert len(ends) == 1
+    if state is TrialState.COMPLETE:
+        assert trial.values == [0.5, 0.01]
+        assert ended == EndedTrial("t0000", proposal.overrides, "complete", 0.5, 31.5)
+    else:
+        assert trial.values is None
+        assert (ended.status, ended.bpp, ended.quality) == ("failed", None, None)
+        assert ended.reason is not None
+        assert "not finite" in ended.reason
+
+
+def test_a_quality_that_is_infinite_is_none(tmp_path: Path) -> None:
+    study = SweepStudy(tmp_path, "x", spec_with())
+    for quality in (math.inf, None):
+        proposal = study.ask()
+        assert proposal is not None
+        study.complete(proposal.trial_id, 0.5, 0.0, quality)
+    assert [trial.quality for trial in study.ended_trials()] == [None, None]
+    assert [trial.status for trial in study.ended_trials()] == ["complete", "complete"]
+
+
+def test_how_trials_ended_is_known_to_whoever_opens_the_study_again(tmp_path: Path) -> None:
+    spec = spec_with("search.trials=6")
+    study = SweepStudy(tmp_path, "x", spec)
+    for _ in range(6):
+        study.ask()
+    study.complete("t0000", 0.5, 0.01, 20.0)
+    study.prune("t0001", {"bpp": 0.7, "epoch": 1})
+    study.fail("t0002", "out of memory")
+    # Whoever opens it again ends what another process has proposed.
+    again = SweepStudy(tmp_path, "x", spec)
+    assert again.open_trials() == ["t0003", "t0004", "t0005"]
+    again.stop("t0003", "the sweep was stopped")
+    again.complete("t0004", 0.6, 0.02, 19.0)
+    ended = SweepStudy(tmp_path, "x", spec).ended_trials()
+    assert [(t.trial_id, t.status, t.bpp, t.quality, t.reason) for t in ended] == [
+        ("t0000", "complete", 0.5, 20.0, None),
+        ("t0001", "pruned", None, None, None),
+        ("t0002", "failed", None, None, "out of memory"),
+        ("t0003", "stopped", None, None, "the sweep was stopped"),
+        ("t0004", "complete", 0.6, 19.0, None),
+    ]
+    assert study.trials()[1].user_attrs["partial"] == {"bpp": 0.7, "epoch": 1}
+    assert all(set(trial.overrides) == set(spec.space) for trial in ended)
 
 
 def test_the_searcher_stops_proposing_at_the_limit(tmp_path: Path) -> None:
-    ray, _, _ = searcher(tmp_path)
+    ray = OptunaSearcher(SweepStudy(tmp_path, "x", spec_with()))
     proposed = [ray.suggest(f"ray-{index}") for index in range(5)]
-    assert all(isinstance(proposal, dict) for proposal in proposed[:4])
+    ids = [proposal["trial_id"] for proposal in proposed[:4] if isinstance(proposal, dict)]
+    assert ids == ["t0000", "t0001", "t0002", "t0003"]
     assert proposed[4] == OptunaSearcher.FINISHED
+
+
+@pytest.mark.parametrize(
+    "content", [b"no journal\n", b'{"a": 1}\n', b"[]\n", b'{"op_code": 0, "worker_id": "x"}\n']
+)
+def test_a_damaged_study_is_an_expected_error(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "study.journal").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"study.journal is not a study.*new --output"):
+        SweepStudy(tmp_path, "x", spec_with())
 
 
 def test_a_study_of_another_space_or_other_objectives_is_refused(tmp_path: Path) -> None:

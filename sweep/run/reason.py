@@ -1,0 +1,50 @@
+"""Why a trial or a task failed, in one line, out of Ray's exceptions."""
+
+import re
+from pathlib import Path
+
+from ray import cloudpickle
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.experiment import Trial
+
+LONGEST = 1000
+PROCESS_DIED = "The actor is dead because"
+EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*: ", re.MULTILINE)
+
+
+def reason_of(error: BaseException) -> str:
+    """`Class: message` of what went wrong, in one line of at most 1000 characters.
+
+    An exception that the trial raised is told as the trial raised it; of a process that died, Ray
+    says how it exited.
+    """
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return reason_of(error.cause)
+    if isinstance(error, RayTaskError):
+        return _cut(_told_at_the_end(str(error)))
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        return _cut(f"{_told_at_the_end(str(error))} (while the trial's process started)")
+    message = str(error)
+    if isinstance(error, RayActorError):
+        message = message[max(0, message.find(PROCESS_DIED)) :]
+    return _cut(f"{type(error).__name__}: {message}")
+
+
+def trial_reason(trial: Trial) -> str:
+    """Why a Ray trial failed, from what Ray left of its exception on this machine."""
+    try:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:
+        # Not every exception is pickled, and one that comes back may fail in its own way.
+        return _cut(_told_at_the_end(Path(trial.error_file).read_text(errors="replace")))
+    return reason_of(error)
+
+
+def _told_at_the_end(trace: str) -> str:
+    """The exception at the end of a trace: from its class on, or else the last line."""
+    starts = [match.start() for match in EXCEPTION.finditer(trace)]
+    return trace[starts[-1] :] if starts else trace.strip().rpartition("\n")[2]
+
+
+def _cut(text: str) -> str:
+    return " ".join(text.split())[:LONGEST]

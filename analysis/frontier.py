@@ -1,27 +1,28 @@
 """The Pareto set of a sweep and its hypervolume, in the plane of rate and quality in dB.
 
-Rate is minimised and quality maximised. Quality is PSNR for a sweep that trains on MSE. For one
-that trains on MS-SSIM it is MS-SSIM in dB, -10 log10(1 - MS-SSIM) of the mean over images: on the
-linear scale all good codecs crowd below 1. Non-dominated sorting and hypervolume are moocore's.
+Rate, in bytes written, is minimised; quality is maximised. Quality is PSNR for a sweep that trains
+on MSE, MS-SSIM in dB for one that trains on MS-SSIM: on the linear scale all good codecs crowd
+below 1. Non-dominated sorting and hypervolume are moocore's.
 
 A launch asks for the hypervolume after every trial, so this module loads neither pandas nor torch.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from rdmodels.results.quality import quality_db, quality_of, reference_point
+from rdmodels.results.quality import Corner, quality_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAXIMISE = [False, True]
 """Rate is to be low, quality high."""
+HYPERVOLUME_UNIT = "log2(bpp) × dB"
 
 
 def pareto_mask(points: Iterable[tuple[float, float]]) -> NDArray[np.bool_]:
@@ -57,21 +58,26 @@ def frontier(trials: "pd.DataFrame", distortion: str) -> "pd.DataFrame":
     return members
 
 
-def hypervolume(
-    points: Iterable[tuple[float | None, float | None]],
-    reference: Mapping[str, float],
-    distortion: str = "mse",
-) -> float:
-    """Area between the frontier of the points and the fixed reference, in bpp x dB.
+def dominated(trials: "pd.DataFrame", members: "pd.DataFrame") -> "pd.DataFrame":
+    """The complete trials that are not among the frontier's `members`."""
+    off = (trials["status"] == "complete") & ~trials["trial_id"].isin(members["trial_id"])
+    return trials[off]
 
-    A point is (bpp, quality), quality being PSNR in dB or, for `ms_ssim`, MS-SSIM, which is turned
-    into dB here; `reference` is what `reference_point` takes. A point that is not better than the
-    reference in both contributes nothing, and neither does one with a missing value. No points:
-    0.0.
+
+def hypervolume(points: Iterable[tuple[float | None, float | None]], corner: Corner) -> float:
+    """Area that the points dominate up to the fixed `corner`, in log2(bpp) x dB.
+
+    A point is (bpp, quality in dB). Halving the rate counts the same at every rate: in plain bpp
+    the whole low-rate half of a frontier would be worth next to nothing. A point that is not
+    better than the corner in both adds nothing, and neither does one with a missing value or a
+    rate of 0, which no stream with a header has. No points: 0.0.
     """
-    corner = reference_point(reference, distortion)
-    in_db = [(rate, quality_db(quality, distortion)) for rate, quality in points]
-    known = [(r, q) for r, q in in_db if r is not None and q is not None and math.isfinite(r + q)]
+    known = [
+        (math.log2(bpp), quality)
+        for bpp, quality in points
+        if bpp is not None and quality is not None and bpp > 0 and math.isfinite(bpp + quality)
+    ]
     if not known:
         return 0.0
-    return float(moocore.hypervolume(np.array(known), ref=list(corner), maximise=MAXIMISE))
+    reference = [math.log2(corner.bpp), corner.quality_db]
+    return float(moocore.hypervolume(np.array(known), ref=reference, maximise=MAXIMISE))

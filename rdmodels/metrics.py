@@ -1,14 +1,18 @@
 """Rate and quality of images, with the conventions every number of this project follows.
 
 - bpp: bits of the stream that was written and decoded back, header included, over the pixels of
-  the unpadded image; per image, then averaged. Small images of one size share a stream.
+  the unpadded image; per image, then averaged.
+- A stream an image, except images of one size up to 64x64 px: up to 1,000 of those share a stream,
+  as in an archive, and an image's bits are its share. bpp stand-alone has a stream for each of
+  them too. From 64x64 to the next larger size bpp therefore jumps, the stand-alone rate does not.
 - bpp estimated: the cross-entropy of the symbols under the float context model, in place of the
   written bits. It is also the rate of a trial whose training is not finished.
 - MSE: on [0, 1], per image, of reconstructions clamped and rounded to 8 bits; then averaged.
 - PSNR: from that per-image MSE, in dB, then averaged over images. A lossless image has no PSNR
   (a missing value, never infinity). The PSNR of the mean MSE is another number, dBs apart.
 - SSIM (window 11) and MS-SSIM (5 scales, window 11) of the same 8-bit images, per image, then
-  averaged. MS-SSIM exists only for images with more than 160 px on the short side, SSIM from 11.
+  averaged. MS-SSIM in dB is -10 log10(1 - MS-SSIM), per image, then averaged. MS-SSIM exists only
+  for images with more than 160 px on the short side, SSIM from 11.
 """
 
 import math
@@ -70,12 +74,6 @@ def ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
 def ms_ssim_db(value: float) -> float | None:
     """MS-SSIM in dB: -10 log10(1 - value); None for identical images."""
     return None if value >= 1.0 else -10.0 * math.log10(1.0 - value)
-
-
-def mean_of(values: list[float | None]) -> float | None:
-    """Mean of the values that are there; None if there is none."""
-    present = [value for value in values if value is not None]
-    return math.fsum(present) / len(present) if present else None
 
 
 def to_uint8(x: Tensor) -> Tensor:

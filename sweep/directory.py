@@ -12,9 +12,12 @@ from typing import Any
 
 from analysis.store.sweeps import store_uri
 from rdmodels import checkpoint
+from rdmodels.data.splits import load_splits
 from rdmodels.errors import ConfigError
+from rdmodels.results.data import DataFingerprint
+from rdmodels.results.quality import Corner, quality_of
 from rdmodels.results.sweep import ARTIFACTS, REPORT, SWEEP_FILE, SweepInfo, read_info
-from sweep.spec.spec import SweepSpec
+from sweep.spec.spec import SweepSpec, make_spec
 from sweep.tracking import store
 from sweep.tracking.flusher import Flusher
 from sweep.tracking.lock import is_locked
@@ -70,9 +73,17 @@ def check_writable(path: Path, option: str = "--output") -> None:
 
 
 def open_sweep(
-    spec: SweepSpec, values: Mapping[str, Any], directory: Path, tracking_uri: str | None
+    spec: SweepSpec,
+    values: Mapping[str, Any],
+    directory: Path,
+    tracking_uri: str | None,
+    corner: Corner,
+    data: DataFingerprint,
 ) -> SweepInfo:
     """Create the sweep's directory, its experiment and its parent run; returns `sweep.json`.
+
+    Args:
+        values: the YAML's, as `spec` was made from. corner: of the hypervolume. data: the images.
 
     Raises:
         ConfigError: if the directory is in use or cannot be written.
@@ -80,7 +91,7 @@ def open_sweep(
     """
     check_output(directory, tracking_uri)
     with _claimed(directory):
-        info = _open_store(spec, values, directory, tracking_uri)
+        info = _open_store(spec, values, directory, tracking_uri, corner, data)
         checkpoint.write_text(directory / SWEEP_FILE, info.model_dump_json(indent=2) + "\n")
     return info
 
@@ -114,7 +125,12 @@ def _claimed(directory: Path) -> Iterator[None]:
 
 
 def _open_store(
-    spec: SweepSpec, values: Mapping[str, Any], directory: Path, tracking_uri: str | None
+    spec: SweepSpec,
+    values: Mapping[str, Any],
+    directory: Path,
+    tracking_uri: str | None,
+    corner: Corner,
+    data: DataFingerprint,
 ) -> SweepInfo:
     uri = store.absolute_uri(tracking_uri or store.default_tracking_uri(directory))
     artifacts = directory.resolve().parent / ARTIFACTS
@@ -137,10 +153,27 @@ def _open_store(
         parent_run_id=parent_run_id,
         space=tuple(spec.space),
         distortion=spec.base.distortion,
-        hypervolume_reference=spec.hypervolume_reference.model_dump(),
+        hypervolume_reference={
+            "bpp": corner.bpp,
+            quality_of(spec.base.distortion).name: corner.quality_db,
+        },
+        data=data,
         created=created,
         config=dict(values),
     )
+
+
+def data_change(info: SweepInfo) -> str | None:
+    """What has changed in the sweep's images since its launch, in words; None if nothing.
+
+    Also None where they are not here: a report may be written on another machine.
+    """
+    try:
+        splits = load_splits(make_spec(info.config).base, download=False)
+    except ConfigError as error:
+        logger.info("the sweep's images were not compared: %s", error)
+        return None
+    return info.data.changes_to(splits.fingerprint)
 
 
 def make_flusher(directory: Path, info: SweepInfo) -> Flusher:
@@ -183,19 +216,15 @@ def publish_report(directory: Path) -> None:
         spool = Spool(directory, "sweep")
         for file in files:
             spool.artifact(file)
-        spool.tags({"mlflow.note.content": frontier_note(frontier["points"])})
+        spool.tags({"mlflow.note.content": frontier_note(frontier)})
         make_flusher(directory, read_info(directory)).close()
     except Exception:
         logger.exception("the report could not be stored with the sweep's run")
 
 
-def frontier_note(points: list[Mapping[str, Any]]) -> str:
-    """The frontier as a markdown table, for the parent run's description in MLflow's UI."""
-    names = ["trial_id", "beta", "num_latent_channels", "h_target"]
-    names += ["val_bpp", "val_psnr_db", "test_bpp", "test_psnr_db"]
-    rows = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for point in points:
-        cells = (point.get(name) for name in names)
-        shown = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells)
-        rows.append("| " + " | ".join(shown) + " |")
-    return "Pareto frontier; `report/report.html` is among the artifacts.\n\n" + "\n".join(rows)
+def frontier_note(document: Mapping[str, Any]) -> str:
+    """What `frontier.json` says, for the parent run's description in MLflow's UI."""
+    from analysis.report.markdown import frontier_markdown
+
+    # MLflow refuses a longer tag.
+    return frontier_markdown(document, longest=8000)

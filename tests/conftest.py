@@ -9,6 +9,8 @@ from PIL import Image
 
 from rdmodels.config import TrialConfig, make_trial
 from rdmodels.data.splits import Splits, load_splits
+from rdmodels.results.data import DataFingerprint, SplitFingerprint
+from rdmodels.results.quality import Corner
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 
@@ -24,6 +26,12 @@ SMALL = {
     "train_images": 200,
     "test_images": 40,
 }
+
+CORNER = Corner(2.0, 10.0)
+"""Of a hypervolume, where a test needs some."""
+_SPLIT = SplitFingerprint(images=9, sha256="0")
+DATA = DataFingerprint(train=_SPLIT, validation=_SPLIT, test=_SPLIT)
+"""Of a data set, where a test needs some."""
 
 
 @pytest.fixture(scope="session")

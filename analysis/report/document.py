@@ -1,37 +1,28 @@
 """What a report says of a sweep, in the terms of its CSV and JSON files."""
 
-import inspect
 from collections import Counter
 from typing import Any
 
 import pandas as pd
 
-from analysis.frontier import hypervolume
+from analysis.frontier import HYPERVOLUME_UNIT, hypervolume
+from analysis.report.columns import short_columns
+from analysis.report.conventions import conventions, rate_note
 from analysis.report.formats import is_missing, records
 from analysis.store.runs import STATUSES, Sweep
-from rdmodels import metrics
 from rdmodels.results.quality import quality_of
-from rdmodels.results.sweep import SEARCHED
-
-FRONTIER_COLUMNS = (
-    *("trial_id", "run_id"),
-    *SEARCHED,
-    *("val_bpp", "val_psnr_db", "test_bpp", "test_psnr_db"),
-)
-TRIAL_COLUMNS = ("status", "epochs", "train_seconds")
 
 
-def csv_columns(sweep: Sweep) -> list[str]:
-    """Columns of `frontier.csv`: fixed ones, other searched fields, MS-SSIM if it is maximised."""
-    own = quality_of(sweep.info.distortion).name
-    quality = [f"{split}_{own}" for split in ("val", "test")]
-    return list(dict.fromkeys([*FRONTIER_COLUMNS, *sweep.info.fields, *quality]))
+def frontier_document(
+    sweep: Sweep, members: pd.DataFrame, data_change: str | None = None
+) -> dict[str, Any]:
+    """What `frontier.json` says, missing values as None.
 
-
-def frontier_document(sweep: Sweep, members: pd.DataFrame) -> dict[str, Any]:
-    """What `frontier.json` says, missing values as None."""
+    `short_columns` are the keys of a point that a narrow table shows, such as the one in MLflow.
+    `rate_note` is None where every image has a stream of its own, `data_change` where the images
+    are those of the launch.
+    """
     info, quality = sweep.info, quality_of(sweep.info.distortion)
-    rate, lowest = info.reference
     columns = [name for name in members.columns if name not in ("status", "error")]
     return {
         "sweep_id": info.sweep_id,
@@ -41,7 +32,12 @@ def frontier_document(sweep: Sweep, members: pd.DataFrame) -> dict[str, Any]:
         "maximised": f"val_{quality.name}",
         "trials": counts(sweep),
         "hypervolume": sweep_hypervolume(sweep),
-        "hypervolume_reference": {"bpp": rate, quality.name_db: lowest},
+        "hypervolume_unit": HYPERVOLUME_UNIT,
+        "hypervolume_reference": {"bpp": info.corner.bpp, quality.name: info.corner.quality_db},
+        "images": image_counts(sweep),
+        "data_change": data_change,
+        "rate_note": rate_note(records(sweep.trials)),
+        "short_columns": short_columns(sweep, members),
         "points": [
             {key: None if is_missing(value) else value for key, value in row.items()}
             for row in records(members[columns])
@@ -51,20 +47,23 @@ def frontier_document(sweep: Sweep, members: pd.DataFrame) -> dict[str, Any]:
 
 
 def sweep_hypervolume(sweep: Sweep) -> float:
-    """Hypervolume of the complete trials' validation figures."""
+    """Hypervolume of the complete trials' validation figures, in log2(bpp) x dB."""
     quality = f"val_{quality_of(sweep.info.distortion).name}"
     complete = sweep.trials[sweep.trials["status"] == "complete"]
-    points = zip(complete["val_bpp"], complete[quality], strict=True)
-    return hypervolume(points, sweep.info.hypervolume_reference, sweep.info.distortion)
+    return hypervolume(zip(complete["val_bpp"], complete[quality], strict=True), sweep.info.corner)
+
+
+def image_counts(sweep: Sweep) -> dict[str, int]:
+    """How many images each split held at launch, which its figures are means of."""
+    data = sweep.info.data
+    return {
+        "train": data.train.images,
+        "validation": data.validation.images,
+        "test": data.test.images,
+    }
 
 
 def counts(sweep: Sweep) -> dict[str, int]:
     """Trials by status, the known ones first."""
     found = Counter(sweep.trials["status"].tolist())
     return {name: found[name] for name in dict.fromkeys([*STATUSES, *found]) if name in found}
-
-
-def conventions() -> list[str]:
-    """How rate and quality are measured, from where they are measured."""
-    text = inspect.cleandoc(metrics.__doc__ or "")
-    return [" ".join(item.split()) for item in text.split("\n- ")[1:]]

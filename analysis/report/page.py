@@ -16,12 +16,30 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from analysis.report.formats import SPLITS, is_missing, label, shown, split_column
+from analysis.report.columns import caption_figures
+from analysis.report.formats import (
+    SPLITS,
+    is_missing,
+    label,
+    records,
+    shares_streams,
+    shown,
+    split_column,
+)
 
 MOST_PICTURES = 12
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALL_WIDTH = 700
 """Pictures narrower than this, px, are enlarged pixel by pixel."""
+
+UNITS = {
+    "bpp": "bpp",
+    "bpp_standalone": "bpp standalone",
+    "bpp_estimated": "bpp estimated",
+    "psnr_db": "dB",
+    "ms_ssim_db": "dB MS-SSIM",
+}
+"""What stands behind a figure in a caption; others have their name before it."""
 
 PLOT_CONFIG = {
     "responsive": True,
@@ -93,10 +111,11 @@ def plot(figure: go.Figure, name: str, height: int) -> Markup:
 
 def table(name: str, frame: pd.DataFrame, columns: Sequence[str], fields: Sequence[str]) -> Table:
     """A table of `columns`; those of `fields` are headed by their exact names."""
+    shared = shares_streams(records(frame))
     heads = [
         Column(
             name=column,
-            label=column if column in fields else label(column),
+            label=column if column in fields else label(column, shared=shared),
             numeric=pd.api.types.is_numeric_dtype(frame[column])
             and not pd.api.types.is_bool_dtype(frame[column]),
             code=column in fields,
@@ -111,11 +130,6 @@ def table(name: str, frame: pd.DataFrame, columns: Sequence[str], fields: Sequen
     return Table(name, [(text, len(list(part))) for text, part in spans], heads, rows)
 
 
-def present(frame: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Those of `columns` that have a value in some row."""
-    return [name for name in columns if name in frame and frame[name].notna().any()]
-
-
 def picture(name: str, facts: Sequence[str], png: bytes) -> Picture:
     """A PNG as a part of the page."""
     width = int.from_bytes(png[16:20]) if png.startswith(PNG_SIGNATURE) else SMALL_WIDTH
@@ -128,16 +142,17 @@ def facts(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [f"{name} = {shown(name, row[name])}" for name in names if not is_missing(row[name])]
 
 
-def figures_of(row: Mapping[str, Any], split: str, names: Sequence[str]) -> str:
+def caption(row: Mapping[str, Any], split: str) -> str:
     """A row's figures of one split with their units, for a caption."""
-    units = {"bpp": " bpp", "psnr_db": " dB"}
     texts = []
-    for name in names:
-        value = row.get(f"{split}_{name}")
-        if not is_missing(value):
-            lead = "" if name in units else f"{label(name)} "
-            texts.append(f"{lead}{shown(f'{split}_{name}', value)}{units.get(name, '')}")
-    return ", ".join(texts)
+    for name in caption_figures(row):
+        column = f"{split}_{name}"
+        value = row.get(column)
+        if is_missing(value):
+            continue
+        figure = shown(column, value)
+        texts.append(f"{figure} {UNITS[name]}" if name in UNITS else f"{label(name)} {figure}")
+    return f"{SPLITS[split]}: {', '.join(texts) or 'no figures'}"
 
 
 def _cell(column: str, value: Any) -> Cell:

@@ -1,30 +1,22 @@
-"""Reports: a sweep's frontier as HTML, CSV and JSON, and the HTML page of `rdsweep evaluate`."""
+"""A sweep's report: its frontier as HTML, CSV and JSON."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.frontier import frontier
+from analysis.frontier import HYPERVOLUME_UNIT, frontier
 from analysis.report import page
-from analysis.report.document import (
-    TRIAL_COLUMNS,
-    conventions,
-    counts,
-    csv_columns,
-    frontier_document,
-    sweep_hypervolume,
-)
-from analysis.report.figures import field_figure, models_figure, parallel_figure, rd_figure
-from analysis.report.formats import duration, records, shown, significant, spread
-from analysis.store.runs import Sweep, figure_names, reconstructions
-from rdmodels.results.quality import quality_db, quality_of
-from rdmodels.results.sweep import SEARCHED
-
-NOT_IN_TABLES = ("mse", "bits_per_symbol", "loss")
-"""Figures left to the hover texts and the JSON file."""
+from analysis.report.columns import TRIAL_COLUMNS, csv_columns, table_figures
+from analysis.report.conventions import conventions, rate_note
+from analysis.report.document import counts, frontier_document, image_counts, sweep_hypervolume
+from analysis.report.figures import field_figure, rd_figure
+from analysis.report.formats import SPLITS, duration, records, shown, significant, spread
+from analysis.report.parallel import parallel_figure
+from analysis.store.artifacts import reconstructions
+from analysis.store.runs import Sweep
+from rdmodels.results.quality import quality_of
 
 
 class ReportFiles(NamedTuple):
@@ -36,11 +28,13 @@ class ReportFiles(NamedTuple):
     trials_csv: Path
 
 
-def write_report(sweep: Sweep, output: Path) -> ReportFiles:
+def write_report(sweep: Sweep, output: Path, data_change: str | None = None) -> ReportFiles:
     """Write a sweep's report into the directory `output`, which is made if it is not there.
 
-    `frontier.csv` and `trials.csv` hold full precision, an empty field where a value is missing.
-    A sweep without a complete trial gets an empty frontier and a page that says so.
+    `data_change` says which images are others than at the launch, as
+    `DataFingerprint.changes_to` does. `frontier.csv` and `trials.csv` hold full precision, an
+    empty field where a value is missing. A sweep without a complete trial gets an empty frontier
+    and a page that says so.
     """
     output.mkdir(parents=True, exist_ok=True)
     files = ReportFiles(
@@ -53,70 +47,29 @@ def write_report(sweep: Sweep, output: Path) -> ReportFiles:
     columns = csv_columns(sweep)
     members[columns].to_csv(files.frontier_csv, index=False)
     sweep.trials[[*columns, *TRIAL_COLUMNS]].to_csv(files.trials_csv, index=False)
-    text = json.dumps(frontier_document(sweep, members), indent=2, allow_nan=False)
+    text = json.dumps(frontier_document(sweep, members, data_change), indent=2, allow_nan=False)
     files.frontier_json.write_text(text + "\n", encoding="utf-8")
-    files.html.write_text(_html(sweep, members), encoding="utf-8")
+    files.html.write_text(_html(sweep, members, data_change), encoding="utf-8")
     return files
 
 
-def write_evaluation(
-    models: pd.DataFrame, reconstructions: Mapping[str, bytes], output: Path
-) -> Path:
-    """Write the page of models that were trained one by one, and return its path.
-
-    Args:
-        models: a row a model: `model`, `dataset`, configuration fields and `test_*` figures.
-            Beside beta, num_latent_channels and h_target it shows the fields that differ.
-        reconstructions: PNGs by `model`.
-        output: the HTML file, or a directory to put `evaluation.html` in.
-    """
-    path = output / "evaluation.html" if output.is_dir() else output
-    path.parent.mkdir(parents=True, exist_ok=True)
-    needed = [f"test_{name}" for name in ("bpp", "psnr_db")]
-    absent = [name for name in needed if name not in models]
-    models = models.assign(**dict.fromkeys(absent, float("nan"))).sort_values("test_bpp")
-    tests = [name for name in _table_figures(models) if name.startswith("test_")]
-    settings = [
-        name for name in map(str, models) if not name.startswith("test_") and name != "model"
-    ]
-    fields = [n for n in settings if n in SEARCHED or models[n].astype(str).nunique() > 1]
-    fields = [name for name in fields if name != "dataset"]
-    chosen = [row for row in records(models) if row["model"] in reconstructions]
-    pictures = [
-        page.picture(
-            str(row["model"]),
-            [*page.facts(row, fields), _caption(row, "test")],
-            reconstructions[row["model"]],
-        )
-        for row in (chosen[index] for index in spread(len(chosen), page.MOST_PICTURES))
-    ]
-    html = page.render(
-        "evaluation.html.jinja",
-        count=len(models),
-        datasets=sorted({str(name) for name in models["dataset"]}),
-        plot=page.plot(models_figure(models), "rd-plot", 480) if len(models) else "",
-        table=page.table("models", models, ["model", "dataset", *fields, *tests], fields),
-        pictures=pictures,
-        conventions=conventions(),
-    )
-    path.write_text(html, encoding="utf-8")
-    return path
-
-
-def _html(sweep: Sweep, members: pd.DataFrame) -> str:
+def _html(sweep: Sweep, members: pd.DataFrame, data_change: str | None) -> str:
     info, trials, fields = sweep.info, sweep.trials, sweep.info.fields
     pictures = _pictures(sweep, members)
-    figures = _table_figures(trials)
+    figures = table_figures(trials)
     failed = trials[trials["status"].eq("failed") | trials["error"].notna()]
     return page.render(
         "report.html.jinja",
         info=info,
         status=sweep.status,
         dataset=_dataset(sweep),
+        images=image_counts(sweep),
+        data_change=data_change,
+        rate_note=rate_note(records(trials)),
         counts=counts(sweep),
         headline=_headline(sweep, members),
         quality=quality_of(info.distortion),
-        reference=info.reference,
+        hypervolume_unit=HYPERVOLUME_UNIT,
         plots=_plots(sweep) if len(members) else {},
         frontier=page.table(
             "frontier", members, ["trial_id", *fields, *figures, "train_seconds"], fields
@@ -124,7 +77,7 @@ def _html(sweep: Sweep, members: pd.DataFrame) -> str:
         trials=page.table(
             "trials",
             trials,
-            ["trial_id", "status", *fields, *figures, "epochs", "train_seconds"],
+            ["trial_id", "status", *fields, *figures, "epochs_done", "train_seconds"],
             fields,
         ),
         pictures=pictures,
@@ -133,11 +86,6 @@ def _html(sweep: Sweep, members: pd.DataFrame) -> str:
         shared={k: v for k, v in sweep.shared.items() if k not in fields},
         conventions=conventions(),
     )
-
-
-def _table_figures(frame: pd.DataFrame) -> list[str]:
-    names = [name for name in figure_names() if name not in NOT_IN_TABLES]
-    return page.present(frame, [f"{split}_{name}" for split in ("val", "test") for name in names])
 
 
 def _dataset(sweep: Sweep) -> str:
@@ -154,19 +102,20 @@ def _headline(sweep: Sweep, members: pd.DataFrame) -> list[tuple[str, str, str]]
     tiles = [("complete trials", str(counts(sweep).get("complete", 0)), f"of {total}")]
     if len(members):
         bpp = members["val_bpp"].tolist()
-        db = [quality_db(value, sweep.info.distortion) for value in members[column].tolist()]
+        db = members[column].tolist()
         rates = [significant(bpp[0], 3), significant(bpp[-1], 3)]
-        ends = [shown(quality.name_db, db[0]), shown(quality.name_db, db[-1])]
+        ends = [shown(quality.name, db[0]), shown(quality.name, db[-1])]
         name = quality.label.split(",")[0]
-        corner = sweep.info.reference
+        corner = sweep.info.corner
+        streams = ", shared streams" if rate_note(records(members)) else ""
         tiles += [
             ("on the frontier", str(len(members)), "points" if len(members) > 1 else "point"),
-            ("rate", "–".join(dict.fromkeys(rates)), "bpp"),
+            ("rate", "–".join(dict.fromkeys(rates)), f"bpp (bytes written{streams})"),
             (name, "–".join(dict.fromkeys(ends)), "dB"),
             (
                 "hypervolume",
                 significant(sweep_hypervolume(sweep), 4),
-                f"bpp × dB, from {corner[0]:g} bpp, {corner[1]:g} dB",
+                f"{HYPERVOLUME_UNIT}, from {corner.bpp:g} bpp, {corner.quality_db:g} dB",
             ),
         ]
     spent = sweep.trials["train_seconds"].sum()
@@ -204,13 +153,6 @@ def _pictures(sweep: Sweep, members: pd.DataFrame) -> list[page.Picture]:
         row = rows[index]
         png = reconstructions(sweep, row["trial_id"])
         if png is not None:
-            captions = [_caption(row, "val"), _caption(row, "test")]
+            captions = [page.caption(row, split) for split in SPLITS]
             found.append(page.picture(row["trial_id"], captions, png))
     return found
-
-
-def _caption(row: Mapping[str, Any], split: str) -> str:
-    names = [name for name in figure_names() if name not in NOT_IN_TABLES]
-    text = page.figures_of(row, split, names)
-    lead = {"val": "validation", "test": "test"}[split]
-    return f"{lead}: {text}" if text else f"{lead}: no figures"

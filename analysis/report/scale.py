@@ -32,7 +32,7 @@ class Scale:
         return len(self.levels) <= MOST_LEVELS and all(short)
 
     @property
-    def is_narrow(self) -> bool:
+    def needs_own_marks(self) -> bool:
         """Whether plotly's own marks would miss the choices, or be too few on a log axis."""
         if self.has_choices:
             return True
@@ -43,9 +43,9 @@ class Scale:
         if is_missing(value):
             return None
         if not self.numeric:
-            return self._share(self.levels.index(value), 0, len(self.levels) - 1)
+            return self._fraction(self.levels.index(value), 0, len(self.levels) - 1)
         ends = self.levels[0], self.levels[-1]
-        return self._share(*(math.log(each) if self.log else each for each in (value, *ends)))
+        return self._fraction(*(math.log(each) if self.log else each for each in (value, *ends)))
 
     def marks(self) -> list[Any]:
         """The values to label: every choice, or round ones within the range."""
@@ -69,5 +69,5 @@ class Scale:
         return [(each, place) for each, place in places if place is not None]
 
     @staticmethod
-    def _share(value: float, low: float, high: float) -> float:
+    def _fraction(value: float, low: float, high: float) -> float:
         return 0.5 if high == low else (value - low) / (high - low)

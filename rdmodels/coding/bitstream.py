@@ -7,6 +7,7 @@ Symbols come back bit for bit on every machine. Pixels are then computed by a fl
 between machines, or between a batch and single images, a few may differ by one of 255 levels.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,14 @@ import torch
 from torch import Tensor
 
 from rdmodels.coding.coding_model import CodingModel
-from rdmodels.coding.container import MAX_SIDE, Header, pack, padded_pixels, read_header
-from rdmodels.coding.entropy import decode_symbols, encode_symbols
-from rdmodels.config import MAX_PIXELS
+from rdmodels.coding.container import Header, pack, read_header
+from rdmodels.coding.entropy import (
+    decode_each,
+    decode_symbols,
+    encode_each,
+    encode_symbols,
+)
+from rdmodels.config import MAX_PIXELS, MAX_SIDE, coded_pixels
 from rdmodels.data.images import Pixels, to_float
 from rdmodels.errors import BitstreamError, ConfigError
 from rdmodels.metrics import to_uint8
@@ -77,6 +83,38 @@ def compress_symbols(model: CodingModel, symbols: Tensor, size: tuple[int, int])
     count, latents = symbols.shape[:2]
     sizes = (count, model.codec.channels, *size, latents, model.config.num_centers)
     return pack(model.model_id, (*sizes, len(payload)), payload)
+
+
+def compress_each(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> list[bytes]:
+    """Symbols (N, C, h, w) of images of `size` -> a stream for each, as `compress` gives."""
+    _check_size(1, *size)
+    latents = symbols.shape[1]
+    sizes = (1, model.codec.channels, *size, latents, model.config.num_centers)
+    messages = encode_each(model.integer_context, symbols)
+    return [pack(model.model_id, (*sizes, len(message)), message) for message in messages]
+
+
+def decompress_each(model: CodingModel, streams: Sequence[bytes]) -> Tensor:
+    """The symbols (N, C, h, w) of N streams of one image each, all of one size, decoded in step.
+
+    Raises:
+        BitstreamError: if a stream is damaged, of another model, or of another size.
+    """
+    headers = [read_header(stream) for stream in streams]
+    for header in headers:
+        _check_model(model, header)
+        if header.images != 1 or header.latent != headers[0].latent:
+            raise BitstreamError(
+                f"streams of one image and one size each are decoded together, got"
+                f" {header.images} of {header.height}x{header.width} beside"
+                f" {headers[0].height}x{headers[0].width}"
+            )
+    shape = headers[0].latent._replace(images=len(streams))
+    messages = [
+        bytes(stream[header.header_bytes :])
+        for stream, header in zip(streams, headers, strict=True)
+    ]
+    return decode_each(model.integer_context, shape, messages)
 
 
 def decompress_batch(model: CodingModel, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -164,7 +202,7 @@ def _check_images(model: CodingModel, images: Pixels) -> None:
 
 
 def _check_size(count: int, height: int, width: int) -> None:
-    if max(height, width) > MAX_SIDE or padded_pixels(count, height, width) > MAX_PIXELS:
+    if max(height, width) > MAX_SIDE or count * coded_pixels(height, width) > MAX_PIXELS:
         raise ConfigError(
             f"a stream holds up to {MAX_SIDE} pixels a side and {MAX_PIXELS} in all, got"
             f" {count} image(s) of {height}x{width}: split them"

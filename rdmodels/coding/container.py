@@ -23,14 +23,13 @@ from typing import NamedTuple
 
 from rdmodels.coding.entropy import least_bytes
 from rdmodels.coding.fronts import LatentShape
-from rdmodels.config import MAX_PIXELS, STRIDE
+from rdmodels.config import MAX_PIXELS, MAX_SIDE, coded_pixels, latent_size
 from rdmodels.errors import BitstreamError
 
 MAGIC = b"RDI"
 VERSION = 1
 MODEL_ID_BYTES = 4
 CHECKSUM_BYTES = 4
-MAX_SIDE = 2**16
 
 
 class Header(NamedTuple):
@@ -49,7 +48,7 @@ class Header(NamedTuple):
     @property
     def latent(self) -> LatentShape:
         """Shape of the symbols."""
-        rows, columns = -(-self.height // STRIDE), -(-self.width // STRIDE)
+        rows, columns = latent_size(self.height, self.width)
         return LatentShape(self.images, self.num_latent_channels, rows, columns)
 
 
@@ -97,7 +96,7 @@ def _check_limits(header: Header) -> None:
         raise BitstreamError(
             f"the stream's images are {height}x{width}: sides are up to {MAX_SIDE}"
         )
-    if padded_pixels(images, height, width) > MAX_PIXELS:
+    if images * coded_pixels(height, width) > MAX_PIXELS:
         raise BitstreamError(f"the stream has over {MAX_PIXELS} pixels")
     least = least_bytes(centers, header.latent.symbols)
     if header.payload_bytes < least:
@@ -105,12 +104,6 @@ def _check_limits(header: Header) -> None:
             f"the stream has {header.payload_bytes} bytes for {header.latent.symbols} symbols,"
             f" which take {least} at least: its header is damaged"
         )
-
-
-def padded_pixels(images: int, height: int, width: int) -> int:
-    """Pixels that are coded, the padding to multiples of 8 included."""
-    rows, columns = -(-height // STRIDE), -(-width // STRIDE)
-    return images * rows * columns * STRIDE**2
 
 
 def _checksum(header: bytes, payload: bytes) -> bytes:

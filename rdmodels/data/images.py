@@ -1,7 +1,7 @@
 """Images in memory: 8-bit pixels, read from files without losing anything silently."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from rdmodels.data.depth import bits_per_channel
 from rdmodels.errors import DatasetError
 
 Pixels = NDArray[np.uint8]
@@ -18,15 +19,17 @@ BATCH_PIXELS = 2**20
 """Pixels that are evaluated at once, if images are smaller: large ones would fill the memory."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class ImageSet:
     """8-bit images of one split: `images[i]` is (channels, H, W); sizes may differ in a folder.
 
-    A set of one size is a single (N, channels, H, W) array.
+    A set of one size is a single (N, channels, H, W) array. sha256: of the images as they were
+    read, in any order; empty for a part of a split.
     """
 
     images: Pixels | tuple[Pixels, ...]
     names: tuple[str, ...]
+    sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -45,7 +48,7 @@ class ImageSet:
         """The images at `indices`, in that order."""
         names = tuple(self.names[i] for i in indices)
         if isinstance(self.images, np.ndarray):
-            return ImageSet(self.images[np.asarray(indices)], names)
+            return ImageSet(self.images[np.asarray(indices, dtype=np.int64)], names)
         return ImageSet(tuple(self.images[i] for i in indices), names)
 
     def batches(self, batch_size: int, device: torch.device) -> Iterator[Tensor]:
@@ -68,7 +71,7 @@ def with_color(images: ImageSet, color: str) -> ImageSet:
         return images
     converted = tuple(_convert(image, color) for image in images.images)
     stacked = images.stacked is not None
-    return ImageSet(np.stack(converted) if stacked else converted, images.names)
+    return dataclasses.replace(images, images=np.stack(converted) if stacked else converted)
 
 
 def read_image(file: Path, channels: int) -> Pixels:
@@ -102,17 +105,38 @@ def decode_file(file: Path) -> Image.Image:
     """
     try:
         with Image.open(file) as opened:
+            bits = bits_per_channel(opened, file)
             opened.load()
             image = ImageOps.exif_transpose(opened)
     except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(
             f"{file} cannot be read as an image ({error}): repair it or remove it"
         ) from error
-    # 16-bit and float grey would be clipped by a plain conversion to 8 bits.
-    if image.mode.startswith(("I", "F")):
-        raise DatasetError(f"{file} has mode {image.mode}: convert it to 8 bits")
+    if bits > 8:
+        raise DatasetError(
+            f"{file} has {bits} bits a channel, this codec codes 8: convert it to 8 bits"
+        )
     if "A" in image.getbands() or "transparency" in image.info:
         alpha = image.convert("RGBA").getchannel("A")
         if alpha.getextrema() != (255, 255):
             raise DatasetError(f"{file} has transparent pixels, flatten it")
-    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+GREY_MODES = ("1", "L", "LA")
+"""Pillow's modes of images without colour."""
+
+
+def is_grey_file(file: Path) -> bool:
+    """Whether an image file has no colour, by its header alone.
+
+    Raises:
+        DatasetError: if it cannot be read as an image.
+    """
+    try:
+        with Image.open(file) as opened:
+            return opened.mode in GREY_MODES
+    except (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(
+            f"{file} cannot be read as an image ({error}): repair it or remove it"
+        ) from error

@@ -1,21 +1,33 @@
-"""Image sets by name, each as three splits held in memory as 8-bit pixels.
+"""Image sets by name, each cut into three splits that are held in memory as 8-bit pixels.
 
 `digits` is bundled with scikit-learn; `mnist`, `fashion_mnist` and `cifar10` are downloaded only
-when they are asked for and not there; `folder:PATH` takes any images Pillow reads. Validation is
-cut from the training images by a seed, for search and selection; test is for final figures only.
-Every image is decoded once, in `load_splits`.
+when they are asked for and not there; `folder:PATH` takes any images Pillow reads. Training is for
+the weights; validation, cut from it, for the search and every choice; test for the final figures.
+
+Which split an image belongs to follows from a hash of its content alone: another image more or
+less, another name or another order moves no other image, and duplicates stay together.
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from rdmodels.config import FOLDER_PREFIX, MAX_PIXELS, STRIDE, TrialConfig
+from rdmodels.config import FOLDER_PREFIX, MAX_PIXELS, MAX_SIDE, STRIDE, TrialConfig, coded_pixels
 from rdmodels.data.images import ImageSet, with_color
-from rdmodels.data.sources import cut_test, load_cifar10, load_digits, load_folder, load_mnist
+from rdmodels.data.sources import (
+    Source,
+    cifar10_sources,
+    digits_source,
+    folder_sources,
+    mnist_sources,
+)
 from rdmodels.errors import DatasetError
 from rdmodels.metrics import MS_SSIM_MIN_SIZE, has_ms_ssim
+from rdmodels.results.data import DataFingerprint, SplitFingerprint
+
+TEST_FRACTION = 0.2
+"""Of the images, where a set comes without test images of its own."""
 
 
 class Splits(NamedTuple):
@@ -25,40 +37,104 @@ class Splits(NamedTuple):
     validation: ImageSet
     test: ImageSet
 
+    @property
+    def fingerprint(self) -> DataFingerprint:
+        """What the splits hold, to be compared later."""
+        train, validation, test = (
+            SplitFingerprint(images=len(split), sha256=split.sha256) for split in self
+        )
+        return DataFingerprint(train=train, validation=validation, test=test)
 
-def load_splits(config: TrialConfig) -> Splits:
-    """The data set that `config` names, decoded, cut into three splits.
+
+def load_splits(config: TrialConfig, *, download: bool = True) -> Splits:
+    """The data set that `config` names, cut into three splits, the images in use decoded.
+
+    Args:
+        download: fetch a named set that is not there.
 
     Raises:
         DatasetError: if it is not there and cannot be downloaded, has no readable image or a
             corrupt one, or does not fit `crop_size` or `distortion`.
     """
-    if config.is_folder:
-        train, test = load_folder(Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.color)
-    elif config.dataset == "digits":
-        train, test = cut_test(load_digits(), fraction=0.2)
-    elif config.dataset == "cifar10":
-        train, test = load_cifar10(Path(config.data_dir))
+    train, test = _sources(config, download=download)
+    learning = list(range(len(train)))
+    if test is None:
+        learning, testing = cut(train.hashes, learning, TEST_FRACTION, "test")
+        test = train
     else:
-        train, test = load_mnist(config.dataset, Path(config.data_dir))
-    train, test = with_color(train, config.color), with_color(test, config.color)
-    if config.test_images is not None:
-        test = test.take(range(min(config.test_images, len(test))))
-    splits = Splits(*_cut_validation(train, config), test)
+        testing = list(range(len(test)))
+    learning = fewest(train.hashes, learning, config.train_images, "train")
+    testing = fewest(test.hashes, testing, config.test_images, "test")
+    if len(learning) < 2:
+        raise DatasetError(
+            f"dataset {config.dataset} has {len(learning)} training image(s), too few to cut"
+            f" validation images from: training, validation and test need at least one each"
+        )
+    training, validating = cut(
+        train.hashes,
+        learning,
+        config.validation_fraction,
+        f"validation {config.split_seed}",
+        most=config.validation_images,
+    )
+    splits = Splits(
+        _read(train, training, config.color),
+        _read(train, validating, config.color),
+        _read(test, testing, config.color),
+    )
     check_fit(splits, config)
     return splits
 
 
-def _cut_validation(train: ImageSet, config: TrialConfig) -> tuple[ImageSet, ImageSet]:
-    order = np.random.default_rng(config.split_seed).permutation(len(train))
-    count = max(1, round(len(train) * config.validation_fraction))
-    if count >= len(train):
-        raise DatasetError(
-            f"dataset {config.dataset} has {len(train)} training image(s), too few to cut a"
-            f" validation_fraction of {config.validation_fraction:g} from: add images"
-        )
-    kept = order[count:][: config.train_images]
-    return train.take(np.sort(kept)), train.take(np.sort(order[:count]))
+def _sources(config: TrialConfig, *, download: bool) -> tuple[Source, Source | None]:
+    if config.is_folder:
+        return folder_sources(Path(config.dataset.removeprefix(FOLDER_PREFIX)), config.color)
+    if config.dataset == "digits":
+        return digits_source(), None
+    if config.dataset == "cifar10":
+        return cifar10_sources(Path(config.data_dir), download=download)
+    return mnist_sources(config.dataset, Path(config.data_dir), download=download)
+
+
+def share(content: bytes, purpose: str) -> float:
+    """A number in [0, 1) that an image's content hash and a purpose decide."""
+    digest = hashlib.sha256(purpose.encode() + b"\0" + content).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def cut(
+    hashes: Sequence[bytes],
+    indices: Sequence[int],
+    fraction: float,
+    purpose: str,
+    *,
+    most: int | None = None,
+) -> tuple[list[int], list[int]]:
+    """Cut about `fraction` of the images off: the indices that stay, and those cut off.
+
+    An image is cut off if its `share` is below the fraction, whatever other images there are; of
+    more than `most` the smallest shares. Neither part is left empty if there are two images.
+    """
+    order = sorted(indices, key=lambda index: (share(hashes[index], purpose), index))
+    count = sum(share(hashes[index], purpose) < fraction for index in order)
+    count = min(max(count, 1), len(order) - 1, len(order) if most is None else most)
+    return sorted(order[count:]), sorted(order[:count])
+
+
+def fewest(
+    hashes: Sequence[bytes], indices: Sequence[int], most: int | None, purpose: str
+) -> list[int]:
+    """Up to `most` of the images, those of the smallest shares, in their order."""
+    if most is None or len(indices) <= most:
+        return list(indices)
+    order = sorted(indices, key=lambda index: (share(hashes[index], f"some {purpose}"), index))
+    return sorted(order[:most])
+
+
+def _read(source: Source, indices: list[int], color: str) -> ImageSet:
+    contents = sorted(source.hashes[index] for index in indices)
+    images = with_color(source.read(indices), color)
+    return ImageSet(images.images, images.names, hashlib.sha256(b"".join(contents)).hexdigest())
 
 
 def check_fit(splits: Splits, config: TrialConfig) -> None:
@@ -70,9 +146,11 @@ def check_fit(splits: Splits, config: TrialConfig) -> None:
     for split in splits:
         for name, image in zip(split.names, split.images, strict=True):
             height, width = image.shape[-2:]
-            if height * width > MAX_PIXELS:
+            if max(height, width) > MAX_SIDE or coded_pixels(height, width) > MAX_PIXELS:
                 raise DatasetError(
-                    f"{name} is {height}x{width}, over {MAX_PIXELS} pixels: scale it down"
+                    f"{name} is {height}x{width}: with its sides filled up to multiples of"
+                    f" {STRIDE} an image has up to {MAX_PIXELS} pixels, and up to {MAX_SIDE} a"
+                    " side: scale it down"
                 )
             if config.distortion == "ms_ssim" and not has_ms_ssim(height, width):
                 raise DatasetError(

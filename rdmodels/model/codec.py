@@ -13,7 +13,7 @@
 | symbols    | –         | index of the nearest center, int64 (B, C, h, w)                      |
 | centers    | C         | L learned scalars                                                    |
 | bits       | -log2 P   | cost of each symbol, (B, C, h, w)                                    |
-| h_target   | H_target  | bits per symbol; bpp = bits per symbol * C / 64                      |
+| h_target   | H_target  | bits per symbol; bpp = that * C / 64 where 8 divides both sides      |
 | beta       | β         | weight of the rate excess in the loss                                |
 
 Images whose sides are no multiple of 8 are padded by repeating the border; the padding is coded,

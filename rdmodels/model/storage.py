@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from rdmodels.checkpoint import CONFIG, MODEL, load, load_weights
-from rdmodels.config import TrialConfig, read_config
+from rdmodels.checkpoint import MODEL, load, load_weights, read_config
+from rdmodels.config import TrialConfig
 from rdmodels.errors import ConfigError
 from rdmodels.model.codec import Codec
 
@@ -16,7 +16,7 @@ def load_codec(directory: Path, device: torch.device | str = "cpu") -> tuple[Cod
     Raises:
         ConfigError: if the directory holds no model, or weights that do not fit its config.json.
     """
-    config = read_config(directory / CONFIG)
+    config = read_config(directory).config
     tensors = load(directory / MODEL).tensors
     if "mean" not in tensors:
         raise ConfigError(f"{directory / MODEL} has no normalisation statistics")

@@ -1,11 +1,16 @@
 """Rate and quality of single images, their means, and the table of them on disk."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdmodels.metrics import mean_of
+from rdmodels.errors import ConfigError
 from rdmodels.results.trial import Metrics
+
+VALIDATION_IMAGES = "validation.parquet"
+TEST_IMAGES = "test.parquet"
+"""Files of the per-image tables in a trial's directory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +20,8 @@ class ImageResult:
     bits_estimated: cross-entropy of its symbols under the float context model. bits_written: of
     its stream, header included; None where nothing was written. Small images of one size share a
     stream: `stream_images` says how many, and each one's bits and seconds are its share (of the
-    payload in proportion to `bits_estimated`, of the rest evenly).
+    payload in proportion to `bits_estimated`, of the rest evenly). bits_standalone: of a stream of
+    its own, header included, written and decoded back as well.
     """
 
     name: str
@@ -26,28 +32,44 @@ class ImageResult:
     psnr_db: float | None
     ssim: float | None
     ms_ssim: float | None
+    ms_ssim_db: float | None
     bits_written: float | None = None
     bits_header: float | None = None
+    bits_standalone: float | None = None
     stream_images: int | None = None
     encode_seconds: float | None = None
     decode_seconds: float | None = None
     decoded_equal: bool | None = None
 
 
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Mean of the values that are there; None if there is none."""
+    present = [value for value in values if value is not None]
+    return math.fsum(present) / len(present) if present else None
+
+
 def summarise(images: Sequence[ImageResult], loss: float) -> Metrics:
     """Means over images: bpp, MSE, PSNR … per image first, then averaged."""
     assert images
     count = len(images)
-    estimated = sum(image.bits_estimated / image.pixels for image in images) / count
-    written = mean_of([i.bits_written and i.bits_written / i.pixels for i in images])
+
+    def rate(bits: str) -> float | None:
+        values = [(getattr(image, bits), image.pixels) for image in images]
+        return mean_of([None if value is None else value / pixels for value, pixels in values])
+
+    estimated = rate("bits_estimated")
+    assert estimated is not None
+    symbols = sum(image.symbols for image in images)
     return Metrics(
-        bpp=estimated if written is None else written,
-        bpp_estimated=None if written is None else estimated,
-        bits_per_symbol=sum(i.bits_estimated for i in images) / sum(i.symbols for i in images),
-        mse=sum(image.mse for image in images) / count,
+        bpp=rate("bits_written"),
+        bpp_standalone=rate("bits_standalone"),
+        bpp_estimated=estimated,
+        bits_per_symbol_estimated=math.fsum(i.bits_estimated for i in images) / symbols,
+        mse=math.fsum(image.mse for image in images) / count,
         psnr_db=mean_of([image.psnr_db for image in images]),
         ssim=mean_of([image.ssim for image in images]),
         ms_ssim=mean_of([image.ms_ssim for image in images]),
+        ms_ssim_db=mean_of([image.ms_ssim_db for image in images]),
         loss=loss,
     )
 
@@ -59,3 +81,21 @@ def write_images(path: Path, images: Sequence[ImageResult]) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.Table.from_pylist([dataclasses.asdict(image) for image in images]), path)
+
+
+def read_images(path: Path) -> list[ImageResult]:
+    """The per-image table that `write_images` wrote, in its order.
+
+    Raises:
+        ConfigError: if the file is missing, damaged, or has other columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path).to_pylist()
+        return [ImageResult(**row) for row in rows]
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not there: is its trial complete?") from None
+    except (pa.ArrowException, TypeError, OSError) as error:
+        raise ConfigError(f"{path} is no per-image table of this version ({error})") from error

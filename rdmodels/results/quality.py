@@ -1,24 +1,22 @@
-"""What a sweep maximises, and the corner its hypervolume is measured from.
+"""What a sweep maximises, and the corner that its hypervolume is measured from.
 
 A launch asks after every trial, so this module loads neither pandas nor torch.
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 
 class Quality(NamedTuple):
-    """A sweep's measure of quality: its figure, the figure in dB, and how an axis says it."""
+    """A sweep's measure of quality in dB: its figure's name, and how an axis says it."""
 
     name: str
-    name_db: str
     label: str
 
 
 QUALITIES = {
-    "mse": Quality("psnr_db", "psnr_db", "PSNR, dB"),
-    "ms_ssim": Quality("ms_ssim", "ms_ssim_db", "MS-SSIM, dB"),
+    "mse": Quality("psnr_db", "PSNR, dB"),
+    "ms_ssim": Quality("ms_ssim_db", "MS-SSIM, dB"),
 }
 
 
@@ -33,32 +31,26 @@ def quality_of(distortion: str) -> Quality:
     return QUALITIES[distortion]
 
 
-def quality_db(value: float | None, distortion: str) -> float | None:
-    """The quality figure that `distortion` goes with, in dB; None if it is missing or infinite."""
-    if value is None or math.isnan(value):
-        return None
-    if quality_of(distortion).name == "psnr_db":
-        return value
-    from rdmodels.metrics import ms_ssim_db
+class Corner(NamedTuple):
+    """The fixed corner of a hypervolume: a rate in bpp, a quality in dB; both the worst."""
 
-    return ms_ssim_db(value)
+    bpp: float
+    quality_db: float
 
 
-def reference_point(reference: Mapping[str, float], distortion: str) -> tuple[float, float]:
-    """The hypervolume's corner as (bpp, dB).
-
-    `reference` has `bpp` and `psnr_db`, and for MS-SSIM `ms_ssim_db`, which is 0 (an MS-SSIM of 0)
-    if it is not given.
+def corner_of(reference: Mapping[str, float], distortion: str) -> Corner:
+    """The corner in `reference`, which has `bpp` and the quality that goes with `distortion`.
 
     Raises:
-        ValueError: if a key is missing.
+        ValueError: if a key is missing, or the rate is not above 0.
     """
-    name = quality_of(distortion).name_db
-    values = {"ms_ssim_db": 0.0, **reference}
-    missing = [key for key in ("bpp", name) if key not in values]
+    name = quality_of(distortion).name
+    missing = [key for key in ("bpp", name) if key not in reference]
     if missing:
         raise ValueError(
             f"hypervolume_reference needs bpp and {name} for distortion {distortion}, it has"
             f" {', '.join(reference) or 'nothing'}: add {' and '.join(missing)}"
         )
-    return values["bpp"], values[name]
+    if not reference["bpp"] > 0:
+        raise ValueError(f"hypervolume_reference.bpp must be above 0, got {reference['bpp']:g}")
+    return Corner(reference["bpp"], reference[name])

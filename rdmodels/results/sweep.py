@@ -3,14 +3,16 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rdmodels.errors import SweepReadError
-from rdmodels.results.quality import reference_point
+from rdmodels.results.data import DataFingerprint
+from rdmodels.results.quality import Corner, corner_of
 
 SWEEP_FILE = "sweep.json"
+SWEEP_VERSION: Literal[2] = 2
 TRIALS = "trials"
 """Folder of the trials' own directories, by trial id."""
 REPORT = "report"
@@ -24,14 +26,16 @@ SEARCHED = ("beta", "num_latent_channels", "h_target")
 
 
 class SweepInfo(BaseModel):
-    """What `sweep.json` says. Keys that only other readers need are let through.
+    """What `sweep.json` says.
 
-    space: names of the searched fields. hypervolume_reference: keys as in
-    `rdmodels.results.quality.reference_point`. config: the whole specification of the sweep.
+    version: of this format. space: names of the searched fields. hypervolume_reference: keys as in
+    `rdmodels.results.quality.corner_of`. data: the images, as the launch read them. config: the
+    whole specification of the sweep.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[2] = SWEEP_VERSION
     sweep_id: str = Field(pattern=r"^[^'\"\s]+$")
     name: str
     tracking_uri: str = Field(min_length=1)
@@ -40,18 +44,19 @@ class SweepInfo(BaseModel):
     space: tuple[str, ...]
     distortion: str = Field(pattern="^(mse|ms_ssim)$")
     hypervolume_reference: dict[str, float]
+    data: DataFingerprint
     created: datetime
     config: dict[str, Any]
 
     @model_validator(mode="after")
-    def _has_reference(self) -> Self:
-        reference_point(self.hypervolume_reference, self.distortion)
+    def _has_corner(self) -> Self:
+        corner_of(self.hypervolume_reference, self.distortion)
         return self
 
     @property
-    def reference(self) -> tuple[float, float]:
-        """The hypervolume's fixed corner: rate in bpp, quality in dB."""
-        return reference_point(self.hypervolume_reference, self.distortion)
+    def corner(self) -> Corner:
+        """The hypervolume's fixed corner."""
+        return corner_of(self.hypervolume_reference, self.distortion)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -67,7 +72,16 @@ def read_info(directory: Path) -> SweepInfo:
     """
     file = directory / SWEEP_FILE
     try:
-        return SweepInfo.model_validate(json.loads(file.read_text(encoding="utf-8")))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        version = values.get("version", 1) if isinstance(values, dict) else None
+        if version not in (None, SWEEP_VERSION):
+            raise SweepReadError(
+                f"{file} has version {version}, this program reads {SWEEP_VERSION}: launch the"
+                " sweep again"
+            )
+        return SweepInfo.model_validate(values)
+    except SweepReadError:
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise SweepReadError(f"{directory} is not a sweep: it has no {SWEEP_FILE}") from None
     except ValidationError as error:

@@ -1,4 +1,8 @@
-"""What a trial produces. Field names are the metric keys and, later, the report's columns."""
+"""What a trial produces. Field names are the metric keys and, later, the report's columns.
+
+One name, one meaning, on every split and in every file: `bpp` is bytes that were written and
+decoded back, `bpp_estimated` the cross-entropy under the float context model.
+"""
 
 from dataclasses import asdict, dataclass, fields
 
@@ -7,19 +11,22 @@ from dataclasses import asdict, dataclass, fields
 class Metrics:
     """Means over the images of one split. None where a value does not exist.
 
-    bpp: bytes that were written and decoded back, headers included, in the final figures
-    (`best/`, `test/`); the estimate while training (`val/`). bpp_estimated: the cross-entropy
-    under the float context model, beside the former. loss: the training criterion, distortion +
-    beta * rate excess, on these images.
+    bpp: bits of the streams that were written and decoded back, headers included, over the pixels;
+    None while training, when nothing is written. Small images of one size share a stream.
+    bpp_standalone: the same with a stream of its own for every image. bpp_estimated,
+    bits_per_symbol_estimated: the cross-entropy under the float context model. loss: the training
+    criterion, distortion + beta * rate excess, on these images.
     """
 
-    bpp: float
-    bpp_estimated: float | None
-    bits_per_symbol: float
+    bpp: float | None
+    bpp_standalone: float | None
+    bpp_estimated: float
+    bits_per_symbol_estimated: float
     mse: float
     psnr_db: float | None
     ssim: float | None
     ms_ssim: float | None
+    ms_ssim_db: float | None
     loss: float
 
 
@@ -29,7 +36,7 @@ class TrainMetrics:
 
     loss: float
     distortion: float
-    bits_per_symbol: float
+    bits_per_symbol_estimated: float
     images_per_second: float
 
 
@@ -75,9 +82,14 @@ def keyed(split: str, metrics: Metrics | TrainMetrics) -> dict[str, float]:
     return {f"{split}/{key}": value for key, value in asdict(metrics).items() if value is not None}
 
 
+WRITTEN = ("bpp", "bpp_standalone")
+"""Figures of written streams, which no epoch has while it trains."""
+
+
 def metric_keys() -> list[str]:
     """Every metric key that a trial can log."""
     evaluated = [field.name for field in fields(Metrics)]
     keys = [f"train/{field.name}" for field in fields(TrainMetrics)]
-    keys += [f"{split}/{name}" for split in ("val", "best", "test") for name in evaluated]
+    keys += [f"val/{name}" for name in evaluated if name not in WRITTEN]
+    keys += [f"{split}/{name}" for split in ("best", "test") for name in evaluated]
     return [*keys, "best/epoch", "train/seconds"]

@@ -8,10 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rdmodels.coding.bitstream import (
+    compress_each,
     compress_symbols,
     decode_images,
+    decompress_each,
     decompress_symbols,
     encode_images,
 )
@@ -34,7 +37,8 @@ def evaluate_coded(model: CodingModel, images: ImageSet) -> Evaluation:
     """Rate in written bytes, and quality of what was decoded from them.
 
     Every image is compressed to a stream and decompressed; its quality is that of the decoded
-    pixels. The estimate stands beside the written bits.
+    pixels. Small images share a stream, and are also written to one each, whose rate stands beside
+    the shared one's. The estimate stands beside the written bits.
 
     Raises:
         EvaluationError: as `evaluate`, or if decoded symbols differ from the encoded ones.
@@ -81,12 +85,7 @@ def _code(
     data, encoding = _timed(lambda: compress_symbols(model, symbols, size))
     (decoded, _), decoding = _timed(lambda: decompress_symbols(model, data))
     x_hat, synthesis = _timed(lambda: decode_images(model, decoded, size))
-    if not torch.equal(decoded, symbols):
-        differing = int((decoded != symbols).sum())
-        raise EvaluationError(
-            f"{differing} of {symbols.numel()} symbols of {names[0]} … came back changed: the"
-            " stream does not decode to what was encoded"
-        )
+    _check_equal(decoded, symbols, f"{names[0]} …")
     header = 8.0 * read_header(data).header_bytes
     payload, whole = 8.0 * len(data) - header, math.fsum(bits)
     count = len(names)
@@ -96,19 +95,37 @@ def _code(
         to_float(torch.from_numpy(x_hat)),
         torch.tensor(bits, dtype=torch.float64).reshape(-1, 1, 1, 1),
     )
+    standalone = _standalone_bits(model, symbols, size) if count > 1 else [8.0 * len(data)]
     return [
         dataclasses.replace(
             figure,
             symbols=symbols[0].numel(),
             bits_written=header / count + payload * (own / whole if whole else 1 / count),
             bits_header=header / count,
+            bits_standalone=alone,
             stream_images=count,
             encode_seconds=(analysis + encoding) / count,
             decode_seconds=(decoding + synthesis) / count,
             decoded_equal=True,
         )
-        for figure, own in zip(figures, bits, strict=True)
+        for figure, own, alone in zip(figures, bits, standalone, strict=True)
     ]
+
+
+def _standalone_bits(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> list[float]:
+    """Bits of a stream for each image, header included; written, and decoded back as well."""
+    streams = compress_each(model, symbols, size)
+    _check_equal(decompress_each(model, streams), symbols, "images with a stream each")
+    return [8.0 * len(stream) for stream in streams]
+
+
+def _check_equal(decoded: Tensor, symbols: Tensor, what: str) -> None:
+    if not torch.equal(decoded, symbols):
+        differing = int((decoded != symbols).sum())
+        raise EvaluationError(
+            f"{differing} of {symbols.numel()} symbols of {what} came back changed: the"
+            " stream does not decode to what was encoded"
+        )
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

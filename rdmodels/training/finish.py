@@ -4,19 +4,16 @@ from pathlib import Path
 
 import torch
 
-from rdmodels import checkpoint
 from rdmodels.coding.coding_model import CodingModel, load_coding_model, make_coding_model
 from rdmodels.coding.conversion import calibration_symbols, convert_context
 from rdmodels.coding.integer_context import INTEGER_CONTEXT, save_integer_context
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
 from rdmodels.model.storage import load_codec
-from rdmodels.results.images import write_images
+from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES, write_images
 from rdmodels.results.trial import TrialResult
 from rdmodels.training.coded import evaluate_coded
-from rdmodels.training.start import TrainingState
-
-TEST_IMAGES = "test.parquet"
+from rdmodels.training.start import training_state
 
 
 def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu") -> TrialResult:
@@ -24,22 +21,23 @@ def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu
 
     The weights become a codec: the context model is converted to integers, every image is written
     as bytes and decoded back, and rate and quality are those of the bytes. This is the only place
-    where test images are looked at; their per-image table is `test.parquet`.
+    where test images are looked at, once for every trial that gets here. The per-image tables are
+    `validation.parquet` and `test.parquet`.
 
     Raises:
         EvaluationError: if the figures cannot be data points, or a stream does not come back.
         ConfigError: if the directory holds no training.
     """
     model = coding_model(directory, splits.train, device)
-    saved = checkpoint.load(directory / checkpoint.CHECKPOINT).record
-    progress = TrainingState(**saved["progress"])
+    state = training_state(directory)
     best = evaluate_coded(model, splits.validation)
     test = evaluate_coded(model, splits.test)
+    write_images(directory / VALIDATION_IMAGES, best.images)
     write_images(directory / TEST_IMAGES, test.images)
     return TrialResult(
-        best_epoch=progress.best_epoch,
-        epochs=progress.epochs,
-        train_seconds=progress.seconds,
+        best_epoch=state.best_epoch,
+        epochs=state.epochs,
+        train_seconds=state.seconds,
         best=best.metrics,
         test=test.metrics,
     )

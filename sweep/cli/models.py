@@ -14,6 +14,7 @@ from sweep.cli.options import (
     OverwriteOption,
     SetOption,
     StoreOption,
+    err,
     out,
     timestamp,
 )
@@ -81,16 +82,23 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto")] = "auto",
 ) -> None:
     """Evaluate every trained model under a directory on its test images."""
-    from analysis.report.report import write_evaluation
+    from analysis.report.evaluation import write_evaluation
     from sweep.cli import progress as progress_display
     from sweep.cli import tables
     from sweep.models.evaluation import evaluate_models, find_models
 
     models = find_models(directory)
     with progress_display.epochs_progress(out, len(models), "models") as advance:
-        table, pictures = evaluate_models(directory, models, device=device, advance=advance)
-    out.print(tables.models_table(table))
-    page = write_evaluation(table, pictures, output or directory / "evaluation.html")
+        found = evaluate_models(directory, models, device=device, advance=advance)
+    for name, changes in found.changes.items():
+        err.print(
+            f"warning: {name}: the images have changed since it was trained: {changes}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    out.print(tables.models_table(found.table))
+    page = write_evaluation(found.table, found.pictures, output or directory / "evaluation.html")
     out.print(f"Plot and reconstructions: {page}", soft_wrap=True)
 
 

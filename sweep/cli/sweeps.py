@@ -30,6 +30,7 @@ def launch(
     from sweep.cli import tables
     from sweep.directory import check_output
     from sweep.run.nodes import this_machine, trials_at_once
+    from sweep.spec.corner import corner_text, make_corner
     from sweep.spec.overrides import apply_overrides, read_yaml
     from sweep.spec.plan import make_plan
     from sweep.spec.spec import make_spec
@@ -38,7 +39,7 @@ def launch(
     values = apply_overrides(read_yaml(config), set_ or [])
     spec = make_spec(values)
     directory = output or SWEEPS / f"{spec.name}-{timestamp()}"
-    check_output(directory)
+    check_output(directory, tracking_uri)
     if tracking_uri is not None:
         check_store(tracking_uri)
     at_once = (
@@ -48,18 +49,21 @@ def launch(
         splits = load_splits(spec.base)
         for config_ in spec.extremes():
             check_fit(splits, config_)
+        corner = make_corner(spec, splits)
     if dry_run:
         with out.status("Timing one model of each extreme …"):
             plan = make_plan(spec, splits, at_once)
         out.print(tables.plan_table(plan, spec, splits))
+        out.print(corner_text(spec, corner), highlight=False, soft_wrap=True)
         return
-    _run_launch(spec, values, splits, directory, tracking_uri, address)
+    _run_launch(spec, values, splits, corner, directory, tracking_uri, address)
 
 
 def _run_launch(
     spec: Any,
     values: dict[str, Any],
     splits: Any,
+    corner: Any,
     directory: Path,
     tracking_uri: str | None,
     address: str | None,
@@ -70,13 +74,15 @@ def _run_launch(
     from sweep.run.cluster import start_ray
     from sweep.run.launch import run_sweep
     from sweep.run.progress import SweepProgress
+    from sweep.spec.corner import corner_text
 
     with out.status("Starting Ray …"):
         start_ray(spec, address, directory)
     out.print(f"Sweep in {directory}", highlight=False, soft_wrap=True)
-    progress = SweepProgress(spec.num_trials, max(c.epochs for c in spec.extremes()))
+    out.print(corner_text(spec, corner), highlight=False, soft_wrap=True)
+    progress = SweepProgress(spec.num_trials, max(c.epochs for c in spec.extremes()), corner)
     with progress_display.live_progress(out, progress, spec):
-        info = open_sweep(spec, values, directory, tracking_uri)
+        info = open_sweep(spec, values, directory, tracking_uri, corner, splits.fingerprint)
         outcome = run_sweep(spec, splits, directory, info, progress)
     tables.print_outcome(out, err, outcome, spec)
     if not progress.standing.complete:
@@ -89,22 +95,36 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Directory [SWEEP/report].")
     ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="First send again what the MLflow store rejected.")
+    ] = False,
 ) -> None:
     """Write the Pareto frontier: report.html, frontier.csv, frontier.json, trials.csv."""
     from analysis.report.report import write_report
     from analysis.store.runs import read_sweep
     from analysis.store.sweeps import find_sweep
+    from rdmodels.results.sweep import REPORT
     from sweep.cli import tables
-    from sweep.directory import send_unsent
+    from sweep.directory import data_change, send_unsent
+    from sweep.tracking.quarantine import replay_quarantine
 
     directory = find_sweep(sweep, SWEEPS)
     with out.status("Sending what the MLflow store has not got yet …"):
-        unsent = send_unsent(directory).unsent
-    if unsent:
-        err.print(f"warning: {unsent} record(s) still wait for the MLflow store", style="yellow")
+        if replay:
+            replay_quarantine(directory)
+        delivery = send_unsent(directory)
+    tables.print_delivery(err, delivery, sweep)
     with out.status("Reading the runs …"):
         runs = read_sweep(directory)
-        files = write_report(runs, output or directory / "report")
+        changes = data_change(runs.info)
+        files = write_report(runs, output or directory / REPORT, changes)
+    if changes is not None:
+        err.print(
+            f"warning: the images have changed since the sweep was launched: {changes}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     out.print(tables.frontier_table(runs))
     out.print(f"Report: {files.html}", soft_wrap=True, highlight=False)
     out.print(f"MLflow UI: rdsweep ui {shlex.quote(sweep)}", soft_wrap=True, highlight=False)

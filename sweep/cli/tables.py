@@ -2,14 +2,19 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
-from analysis.frontier import frontier
-from analysis.report.formats import duration
+from analysis.frontier import HYPERVOLUME_UNIT, frontier
+from analysis.report.columns import differing_fields, short_columns, short_figures
+from analysis.report.conventions import rate_note
+from analysis.report.formats import duration, records, shown, split_column
+from rdmodels.results.sweep import SEARCHED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +26,20 @@ if TYPE_CHECKING:
     from sweep.run.launch import Outcome
     from sweep.spec.plan import Plan
     from sweep.spec.spec import SweepSpec
+    from sweep.tracking.quarantine import Delivery
 
 SHOWN_ERRORS = 5
+LONGEST_LINE = 7
+"""Letters of a heading's line; a longer name is broken after its underscores."""
+HEADINGS = {
+    "bpp": "bpp",
+    "bpp_standalone": "bpp\nstand-\nalone",
+    "bpp_estimated": "bpp\nestimated",
+    "bits_per_symbol_estimated": "bits/symbol\nestimated",
+    "psnr_db": "PSNR,\ndB",
+    "ssim": "SSIM",
+    "ms_ssim_db": "MS-SSIM,\ndB",
+}
 
 
 def number(value: float | None, digits: int) -> str:
@@ -73,14 +90,10 @@ def print_outcome(
     not_started = outcome.progress.trials - standing.done - standing.stopped
     if standing.stopped or not_started:
         counts += f", {standing.stopped} stopped, {not_started} not started"
-    console.print(f"{counts}; hypervolume {standing.hypervolume:.3f}", highlight=False)
-    if outcome.unsent:
-        errors.print(
-            f"warning: {outcome.unsent} record(s) wait in {outcome.directory}/spool for the MLflow"
-            " store; `rdsweep report` sends them",
-            style="yellow",
-            soft_wrap=True,
-        )
+    console.print(
+        f"{counts}; hypervolume {standing.hypervolume:.3f} {HYPERVOLUME_UNIT}", highlight=False
+    )
+    print_delivery(errors, outcome.delivery, str(outcome.directory))
     console.print(
         f"Report: rdsweep report {shlex.quote(str(outcome.directory))}",
         highlight=False,
@@ -88,14 +101,40 @@ def print_outcome(
     )
 
 
+def print_delivery(errors: Console, delivery: "Delivery", sweep: str) -> None:
+    """Warn of records that the MLflow store has not got, with what sends them."""
+    report = f"rdsweep report {shlex.quote(sweep)}"
+    lines = []
+    if delivery.unsent:
+        lines.append(
+            f"{delivery.unsent} record(s) wait for the MLflow store; `{report}` sends them"
+        )
+    if delivery.quarantined:
+        lines.append(
+            f"the MLflow store has rejected {delivery.quarantined} record(s), which"
+            f" {sweep}/spool/*.quarantine has with the reasons; `{report} --replay` sends them"
+            " again"
+        )
+    for line in lines:
+        errors.print(f"warning: {line}", style="yellow", markup=False, soft_wrap=True)
+
+
 def result_table(result: "TrialResult") -> Table:
     """The final figures of one training."""
-    table = Table(title=f"best epoch: {result.best_epoch}", title_justify="left")
-    for name in ("images", "bpp", "bits/symbol", "PSNR, dB", "SSIM"):
-        table.add_column(name, justify="right")
-    for name, m in (("validation", result.best), ("test", result.test)):
-        figures = (number(m.bpp, 4), number(m.bits_per_symbol, 3), number(m.psnr_db, 2))
-        table.add_row(name, *figures, number(m.ssim, 4))
+    splits = {"validation": result.best, "test": result.test}
+    rates = [{"test_bpp": m.bpp, "test_bpp_standalone": m.bpp_standalone} for m in splits.values()]
+    names = ["bpp", "bpp_standalone", "bpp_estimated", "bits_per_symbol_estimated"]
+    note = rate_note(rates)
+    if note is None:
+        names.remove("bpp_standalone")
+    names += ["psnr_db", "ssim"]
+    table = _new_table(f"best epoch: {result.best_epoch}", note)
+    table.add_column("images")
+    for name in names:
+        table.add_column(HEADINGS[name], justify="right")
+    for split, metrics in splits.items():
+        figures = (shown(f"test_{name}", getattr(metrics, name)) for name in names)
+        table.add_row(split, *figures)
     return table
 
 
@@ -112,32 +151,49 @@ def files_table(files: Iterable["CodedFile"]) -> Table:
 
 
 def models_table(models: "pd.DataFrame") -> Table:
-    """The models that `rdsweep evaluate` found, on their test images."""
-    ms_ssim = "ms_ssim" in set(models["distortion"])
-    return _table(models, "model", "Models, on test images", ms_ssim=ms_ssim)
+    """The models that `rdsweep evaluate` found, by what differs, on their test images."""
+    fields = differing_fields(models) or list(SEARCHED)
+    figures = [f"test_{name}" for name in short_figures(models, *set(models["distortion"]))]
+    return _table(models, "Models, on test images", ["model", *fields, *figures])
 
 
 def frontier_table(sweep: "Sweep") -> Table:
-    """The frontier that validation images chose, ascending in rate, with its test figures."""
+    """The frontier, ascending in rate, with what was searched and figures of both splits."""
     points = frontier(sweep.trials, sweep.info.distortion)
-    ms_ssim = sweep.info.distortion == "ms_ssim"
-    return _table(points, "trial_id", "Frontier, on test images", ms_ssim=ms_ssim)
+    title = "Frontier, chosen on validation images"
+    return _table(points, title, short_columns(sweep, points))
 
 
-def _table(frame: "pd.DataFrame", name: str, title: str, *, ms_ssim: bool) -> Table:
-    columns: dict[str, tuple[str, Callable[[Any], str]]] = {
-        name: (name.removesuffix("_id"), str),
-        "beta": ("beta", "{:.4g}".format),
-        "num_latent_channels": ("num_latent_channels", str),
-        "h_target": ("h_target", "{:.4g}".format),
-        "test_bpp": ("bpp", lambda value: number(value, 4)),
-        "test_psnr_db": ("PSNR, dB", lambda value: number(value, 2)),
-    }
-    if ms_ssim:
-        columns["test_ms_ssim"] = ("MS-SSIM", lambda value: number(value, 4))
-    table = Table(title=title, title_justify="left")
-    for key, (header, _) in columns.items():
-        table.add_column(header, justify="left" if key == name else "right", overflow="fold")
-    for row in frame.to_dict("records"):
-        table.add_row(*(show(row[key]) for key, (_, show) in columns.items()))
+def _table(frame: "pd.DataFrame", title: str, columns: Sequence[str]) -> Table:
+    """A row a model; the first of `columns` names it."""
+    rows = records(frame)
+    table = _new_table(title, rate_note(rows))
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column == columns[0] else "right"
+        # Folded rather than cut: a figure without its last digits is another figure.
+        table.add_column(_heading(column), justify=justify, overflow="fold")
+    for row in rows:
+        # As texts: a name may hold what rich takes for markup.
+        table.add_row(*(Text(shown(column, row.get(column))) for column in columns))
     return table
+
+
+def _heading(column: str) -> str:
+    split, name = split_column(column)
+    if split is not None:
+        return f"{split}\n{HEADINGS[name]}"
+    name = name.removesuffix("_id")
+    return name if len(name) <= LONGEST_LINE else name.replace("_", "_\n")
+
+
+def _new_table(title: str, note: str | None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        caption=note,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+    )

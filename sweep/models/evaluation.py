@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from rdmodels import checkpoint
-from rdmodels.config import read_config
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.errors import ConfigError
 from rdmodels.results.sweep import ARTIFACTS
@@ -42,20 +42,32 @@ def find_models(directory: Path) -> list[Path]:
     return [file.parent for file in files]
 
 
+class EvaluatedModels(NamedTuple):
+    """Models on the test images of their own data sets.
+
+    table: a row a model: its path below the root, its configuration's fields and `test_*` figures.
+    pictures: a PNG of reconstructions a model. changes: where the images are no longer those that
+    a model was trained on, what has changed.
+    """
+
+    table: pd.DataFrame
+    pictures: dict[str, bytes]
+    changes: dict[str, str]
+
+
 def evaluate_models(
     root: Path, models: Sequence[Path], *, device: str, advance: Advance
-) -> tuple[pd.DataFrame, dict[str, bytes]]:
+) -> EvaluatedModels:
     """Evaluate every model on the test images of its own data set, in bytes decoded back.
 
-    Returns:
-        A row a model: its path below `root`, its configuration's fields and `test_*` figures; and
-        a PNG of reconstructions a model.
+    Raises:
+        ConfigError: if a model or a data set cannot be read.
     """
     where = pick_device(device)
     splits: dict[str, Splits] = {}
-    rows, pictures = [], {}
+    rows, pictures, changes = [], {}, {}
     for index, path in enumerate(models):
-        config = read_config(path / checkpoint.CONFIG)
+        config, data = checkpoint.read_config(path)
         key = config.model_dump_json(include=DATA_FIELDS)
         if key not in splits:
             splits[key] = load_splits(config)
@@ -67,8 +79,12 @@ def evaluate_models(
             {"model": name, **config.model_dump()}
             | {key.replace("/", "_"): value for key, value in figures.items()}
         )
+        changed = data.changes_to(splits[key].fingerprint)
+        if changed is not None:
+            changes[name] = changed
         buffer = BytesIO()
         reconstruction_grid(model.codec, test).save(buffer, format="PNG")
         pictures[name] = buffer.getvalue()
         advance(index + 1, name)
-    return pd.DataFrame(rows).sort_values("test_bpp", ignore_index=True), pictures
+    table = pd.DataFrame(rows).sort_values("test_bpp", ignore_index=True)
+    return EvaluatedModels(table, pictures, changes)

@@ -77,9 +77,12 @@ def decompress_files(
             images = decompress_batch(model, data)
         except BitstreamError as error:
             raise BitstreamError(f"{source}: {error}") from error
-        for index, image in enumerate(images):
-            several = path.with_stem(f"{path.stem}-{index:05d}")
-            target = path if len(images) == 1 else several
+        targets = [path]
+        if len(images) > 1:
+            targets = [path.with_stem(f"{path.stem}-{n:05d}") for n in range(len(images))]
+            for target in targets:
+                _check_free(target, sources, overwrite=overwrite)
+        for target, image in zip(targets, images, strict=True):
             _write_png(target, image)
             height, width = image.shape[-2:]
             yield CodedFile(source, target, height, width, len(data) // len(images))

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.frontier import frontier
-from analysis.store.runs import download_model, read_sweep
+from analysis.store.artifacts import download_model
+from analysis.store.runs import read_sweep
 from analysis.store.sweeps import find_sweep
 from rdmodels.coding.coding_model import CodingModel, load_coding_model
 from rdmodels.errors import ConfigError

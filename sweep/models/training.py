@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rdmodels import checkpoint
-from rdmodels.config import TrialConfig, make_trial, override, read_config
+from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.errors import ConfigError
 from rdmodels.results.trial import EpochRecord, TrialResult
@@ -58,7 +58,7 @@ def prepare(
             raise ConfigError(
                 "--resume takes everything from its directory: leave out --config and --output"
             )
-        known = read_config(resume / checkpoint.CONFIG)
+        known = checkpoint.read_config(resume).config
         if not (resume / checkpoint.CHECKPOINT).exists():
             raise ConfigError(
                 f"--resume {resume}: there is no {checkpoint.CHECKPOINT} to go on from"
@@ -116,7 +116,7 @@ def _summary(record: EpochRecord) -> str:
     if record.val is None:
         return "the validation failed, see the log"
     quality = "lossless" if record.val.psnr_db is None else f"{record.val.psnr_db:.2f} dB"
-    return f"bpp {record.val.bpp:.3f}  PSNR {quality}"
+    return f"bpp_estimated {record.val.bpp_estimated:.3f}  PSNR {quality}"
 
 
 def _append(path: Path, record: Mapping[str, Any]) -> None:
@@ -136,6 +136,6 @@ def _keep_epochs_before(job: Job) -> None:
             record = json.loads(line)
         except ValueError:
             continue
-        if record["epoch"] < saved["progress"]["epochs"]:
+        if record["epoch"] < saved["state"]["epochs"]:
             lines.append(line + "\n")
     checkpoint.write_text(path, "".join(lines))

@@ -56,7 +56,7 @@ class SweepCallback(tune.Callback):  # type: ignore[misc]
             return
         tell()
         trials, progress = self.study.ended_trials(), self.progress
-        progress.standing = standing_of(trials, self.spec)
+        progress.standing = standing_of(trials, progress.corner)
         (ended,) = (each for each in trials if each.trial_id == trial_id)
         write_end(self.directory, self.base, ended)
         if progress.announce is not None:

@@ -14,6 +14,7 @@ from sweep.run.reason import reason_of
 from sweep.search.study import SweepStudy
 from sweep.spec.spec import SweepSpec
 from sweep.tracking.flusher import Flusher
+from sweep.tracking.quarantine import Delivery
 from sweep.tracking.spool import Spool
 
 STOPPED = "the sweep was stopped"
@@ -35,7 +36,7 @@ class OpenSweep:
         self.directory = directory
         self.info = info
         self.progress = progress
-        self.unsent = 0
+        self.delivery = Delivery(0, 0)
         self._study: SweepStudy | None = None
         self._flusher: Flusher | None = None
 
@@ -75,7 +76,7 @@ class OpenSweep:
         for trial_id in self._study.open_trials():
             self._study.stop(trial_id, STOPPED)
         trials = self._study.ended_trials()
-        self.progress.standing = standing_of(trials, self.spec)
+        self.progress.standing = standing_of(trials, self.progress.corner)
         with ExitStack() as steps:
             for trial in trials:
                 steps.callback(write_end, self.directory, self.spec.base, trial)
@@ -90,4 +91,4 @@ class OpenSweep:
 
     def _send(self) -> None:
         flusher = self._flusher or make_flusher(self.directory, self.info)
-        self.unsent = flusher.close().unsent
+        self.delivery = flusher.close()

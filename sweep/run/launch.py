@@ -14,17 +14,18 @@ from sweep.run.progress import SweepProgress
 from sweep.run.trial import run_trial_on_ray
 from sweep.search.searcher import OptunaSearcher
 from sweep.spec.spec import SweepSpec
+from sweep.tracking.quarantine import Delivery
 
 RAY = "ray"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended. `unsent`: records that wait in the spool for the MLflow store."""
+    """How a sweep ended. `delivery`: records of it that the MLflow store has not got."""
 
     directory: Path
     progress: SweepProgress
-    unsent: int
+    delivery: Delivery
 
 
 def run_sweep(
@@ -47,9 +48,9 @@ def run_sweep(
         study = sweep.open()
         callback = SweepCallback(spec, directory, study, progress)
         _make_tuner(spec, splits, directory, OptunaSearcher(study), callback).fit()
-    if not sweep.unsent:
+    if not sweep.delivery.unsent:
         publish_report(directory)
-    return Outcome(directory, progress, sweep.unsent)
+    return Outcome(directory, progress, sweep.delivery)
 
 
 def _make_tuner(

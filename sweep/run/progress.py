@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from analysis.frontier import hypervolume, pareto_mask
+from rdmodels.results.quality import Corner
 from sweep.search.study import EndedTrial
-from sweep.spec.spec import SweepSpec
 
 
 class Point(NamedTuple):
-    """A complete trial in the plane of rate and quality: PSNR in dB, or MS-SSIM."""
+    """A complete trial in the plane of rate and quality: dB of PSNR or MS-SSIM."""
 
     trial_id: str
     bpp: float
@@ -46,7 +46,7 @@ class Standing:
         return [point for point, keep in zip(points, kept, strict=True) if keep]
 
 
-def standing_of(ended: Sequence[EndedTrial], spec: SweepSpec) -> Standing:
+def standing_of(ended: Sequence[EndedTrial], corner: Corner) -> Standing:
     """Where a sweep stands by the trials that its study says have ended.
 
     It is asked after every trial: 6 to 16 ms at 3,000 of them.
@@ -63,11 +63,7 @@ def standing_of(ended: Sequence[EndedTrial], spec: SweepSpec) -> Standing:
         failed=counts["failed"],
         stopped=counts["stopped"],
         points=points,
-        hypervolume=hypervolume(
-            ((point.bpp, point.quality) for point in points),
-            spec.hypervolume_reference.model_dump(),
-            spec.base.distortion,
-        ),
+        hypervolume=hypervolume(((point.bpp, point.quality) for point in points), corner),
         errors=tuple(f"{t.trial_id}: {t.reason}" for t in ended if t.status == "failed"),
     )
 
@@ -76,13 +72,15 @@ def standing_of(ended: Sequence[EndedTrial], spec: SweepSpec) -> Standing:
 class SweepProgress:
     """A sweep while it runs; written by Ray's thread, read by whoever shows it.
 
-    trials, epochs_each: how many trials there are to be, of at most so many epochs. running:
+    trials, epochs_each: how many trials there are to be, of at most so many epochs. corner: what
+    its hypervolume is measured from. running:
     epochs so far of every trial that runs now. epochs_here: epochs that this launch has seen.
     announce: called with a line for each trial that ends, if given.
     """
 
     trials: int
     epochs_each: int
+    corner: Corner
     started: float = field(default_factory=time.monotonic)
     standing: Standing = Standing()
     running: dict[str, int] = field(default_factory=dict)

@@ -3,13 +3,15 @@
 import re
 from pathlib import Path
 
-from ray import cloudpickle
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
 LONGEST = 1000
 PROCESS_DIED = "The actor is dead because"
-EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*: ", re.MULTILINE)
+CREATION = "in its creation task"
+"""How Ray's texts tell a process that died from one that could not start."""
+STARTING = " (while the trial's process started)"
+EXCEPTION = re.compile(r"^([A-Za-z_]\w*\.)*(?P<name>[A-Za-z_]\w*): ", re.MULTILINE)
 
 
 def reason_of(error: BaseException) -> str:
@@ -23,7 +25,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, RayTaskError):
         return _cut(_told_at_the_end(str(error)))
     if isinstance(error, RayActorError) and error.actor_init_failed:
-        return _cut(f"{_told_at_the_end(str(error))} (while the trial's process started)")
+        return _cut(_told_at_the_end(str(error)) + STARTING)
     message = str(error)
     if isinstance(error, RayActorError):
         message = message[max(0, message.find(PROCESS_DIED)) :]
@@ -31,18 +33,23 @@ def reason_of(error: BaseException) -> str:
 
 
 def trial_reason(trial: Trial) -> str:
-    """Why a Ray trial failed, from what Ray left of its exception on this machine."""
-    try:
-        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    except Exception:
-        # Not every exception is pickled, and one that comes back may fail in its own way.
-        return _cut(_told_at_the_end(Path(trial.error_file).read_text(errors="replace")))
-    return reason_of(error)
+    """Why a Ray trial failed, from the text that Ray left of its exception on this machine.
+
+    The exception itself lies beside it as a pickle, and is not loaded.
+    """
+    if trial.error_file is None or not Path(trial.error_file).is_file():
+        return "Ray has left no error text"
+    # Each failure of a trial is appended.
+    told = Path(trial.error_file).read_text(errors="replace").rpartition("Failure # ")[2]
+    died = told.find(PROCESS_DIED)
+    if died >= 0:
+        return _cut(f"{ActorDiedError.__name__}: {told[died:]}")
+    return _cut(_told_at_the_end(told) + (STARTING if CREATION in told else ""))
 
 
 def _told_at_the_end(trace: str) -> str:
     """The exception at the end of a trace: from its class on, or else the last line."""
-    starts = [match.start() for match in EXCEPTION.finditer(trace)]
+    starts = [match.start("name") for match in EXCEPTION.finditer(trace)]
     return trace[starts[-1] :] if starts else trace.strip().rpartition("\n")[2]
 
 

@@ -13,10 +13,11 @@ from rdmodels.config import TrialConfig, override
 from rdmodels.data.splits import Splits
 from rdmodels.errors import ConfigError
 from rdmodels.model.storage import load_codec
+from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES
 from rdmodels.results.quality import quality_of
 from rdmodels.results.sweep import TRIALS
 from rdmodels.results.trial import EpochRecord, Metrics, TrialResult
-from rdmodels.training.finish import TEST_IMAGES, finish
+from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 from rdmodels.training.reconstructions import write_reconstructions
 from sweep.tracking.spool import Spool
@@ -72,13 +73,15 @@ def run_trial_on_ray(
 
         def on_epoch(record: EpochRecord) -> None:
             spool.metrics(record.metrics(), record.epoch)
-            bpp = {} if record.val is None else {"bpp": record.val.bpp}
+            val = record.val
+            bpp = {} if val is None else {"bpp_estimated": val.bpp_estimated}
             tune.report({"epoch": record.epoch, **bpp})
 
         result = run_trial(config, splits, directory, on_epoch, device=device)
         spool.metrics(result.metrics())
         spool.artifact(directory / RECONSTRUCTIONS)
         spool.image(directory / RECONSTRUCTIONS, "reconstructions")
+        spool.artifact(directory / VALIDATION_IMAGES)
         spool.artifact(directory / TEST_IMAGES)
         spool.model(directory, [checkpoint.MODEL, INTEGER_CONTEXT, checkpoint.CONFIG])
     finally:
@@ -113,7 +116,7 @@ def _short(value: Any) -> str:
 
 
 def quality(metrics: Metrics, distortion: str) -> float | None:
-    """What the frontier maximises: PSNR in dB, or MS-SSIM."""
+    """What the frontier maximises, in dB: of PSNR or of MS-SSIM."""
     value: float | None = getattr(metrics, quality_of(distortion).name)
     return value
 

@@ -15,7 +15,7 @@ from rdmodels.data.splits import Splits
 from rdmodels.model.codec import Codec
 from rdmodels.training.coded import STREAM_PIXELS
 from rdmodels.training.start import make_codec, make_optimiser
-from rdmodels.training.step import train_step
+from rdmodels.training.step import step_options, train_step
 from sweep.spec.spec import SweepSpec
 
 TIMED_STEPS = 3
@@ -73,12 +73,17 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
     optimiser = make_optimiser(codec, config)
     batches = TrainingBatches(splits.train, config, device)
     steps = list(zip(range(TIMED_STEPS + 1), batches.epoch(0), strict=False))
-    train_step(codec, optimiser, steps[0][1], config)
+    options = step_options(config)
+    values = (
+        torch.tensor(config.beta, device=device),
+        torch.tensor(config.h_target, device=device),
+    )
+    train_step(codec, optimiser, steps[0][1], *values, options)
     timed = steps[1:] or steps
     _wait(device)
     started = time.perf_counter()
     for _, x in timed:
-        train_step(codec, optimiser, x, config)
+        train_step(codec, optimiser, x, *values, options)
     _wait(device)
     images_per_second = sum(len(x) for _, x in timed) / (time.perf_counter() - started)
     sample = splits.validation.take(range(min(EVALUATED_IMAGES, len(splits.validation))))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rdmodels.config import TrialConfig, make_trial, override, validate
 from rdmodels.errors import ConfigError
+from rdmodels.results.quality import corner_of
 from sweep.spec.space import Choices, Parameter, Range, corners
 
 GP_MOST_TRIALS = 200
@@ -22,6 +23,7 @@ SHARED_FIELDS = frozenset(
         "train_images",
         "test_images",
         "validation_fraction",
+        "validation_images",
         "split_seed",
         "distortion",
     }
@@ -61,6 +63,8 @@ class Resources(_Section):
     """What each trial takes, and how many run at once.
 
     gpu may be a fraction: 0.25 puts four trials on one GPU (they share its memory unguarded).
+    cpu is the threads of a trial: on the CPU one each, and as many trials as cores, is faster and
+    far less hurt by other processes than fewer trials of more (`tests/benchmarks/threads.py`).
     """
 
     cpu: int = Field(1, ge=1)
@@ -76,11 +80,15 @@ class Resources(_Section):
 
 
 class HypervolumeReference(_Section):
-    """The corner the hypervolume is measured from, fixed so that sweeps can be compared."""
+    """The corner that the hypervolume is measured from: bpp, and the quality that is maximised.
 
-    bpp: float = Field(2.0, gt=0)
-    psnr_db: float = 10.0
-    ms_ssim_db: float = 0.0
+    Without it the corner follows from the space and the images (`sweep.spec.corner`). Give it to
+    compare sweeps over different spaces.
+    """
+
+    bpp: float = Field(gt=0)
+    psnr_db: float | None = None
+    ms_ssim_db: float | None = None
 
 
 class SweepSpec(_Section):
@@ -95,7 +103,7 @@ class SweepSpec(_Section):
     space: dict[str, Range | Choices]
     search: Search
     resources: Resources = Resources()
-    hypervolume_reference: HypervolumeReference = HypervolumeReference()
+    hypervolume_reference: HypervolumeReference | None = None
 
     @field_validator("name")
     @classmethod
@@ -170,6 +178,12 @@ def make_spec(values: Mapping[str, Any]) -> SweepSpec:
             except ValueError as error:
                 raise ConfigError(f"space.{name}: {error}") from error
     spec.extremes()
+    if spec.hypervolume_reference is not None:
+        try:
+            given = spec.hypervolume_reference.model_dump(exclude_none=True)
+            corner_of(given, spec.base.distortion)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return spec
 
 

@@ -4,8 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.analysis.tracked import build_sweep, demo_trials
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 NOLOAD = "ignore:The ``noload`` loader strategy is deprecated"
 """SQLAlchemy's word on a mapping of MLflow's own."""

@@ -1,5 +1,7 @@
-"""The Pareto set equals brute force whatever the order; hypervolume equals hand-made sums."""
+"""The Pareto set and the hypervolume equal brute force, whatever the order."""
 
+import itertools
+import math
 import subprocess
 import sys
 
@@ -10,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.frontier import frontier, hypervolume, pareto_mask
-from rdmodels.results.quality import quality_db, reference_point
+from rdmodels.results.quality import Corner
 
-REFERENCE = {"bpp": 2.0, "psnr_db": 10.0}
+CORNER = Corner(bpp=4.0, quality_db=10.0)
 
 # A coarse lattice makes ties and duplicates common.
 COORDINATE = st.integers(0, 6).map(lambda step: step / 2)
@@ -82,7 +84,7 @@ def test_the_first_of_identical_trials_is_kept_by_number_not_by_letter() -> None
 
 
 def test_frontier_of_ms_ssim_ignores_psnr() -> None:
-    trials = table([(1.0, 20.0), (0.5, 25.0)], val_ms_ssim=[0.99, 0.9])
+    trials = table([(1.0, 20.0), (0.5, 25.0)], val_ms_ssim_db=[20.0, 10.0])
     assert frontier(trials, "ms_ssim")["trial_id"].tolist() == ["t0001", "t0000"]
     with pytest.raises(ValueError, match="mse, ms_ssim, got 'l1'"):
         frontier(trials, "l1")
@@ -92,33 +94,61 @@ def test_frontier_of_ms_ssim_ignores_psnr() -> None:
     ("points", "area"),
     [
         ([], 0.0),
-        ([(1.0, 20.0)], 10.0),
-        ([(1.0, 20.0), (0.5, 15.0)], 10.0 + 0.5 * 5.0),
-        ([(0.5, 15.0), (1.0, 20.0), (1.5, 18.0), (1.0, 20.0)], 12.5),
-        ([(2.0, 20.0), (1.0, 10.0), (3.0, 40.0), (1.0, 5.0)], 0.0),
-        ([(1.0, 20.0), (3.0, 40.0), (None, 30.0), (0.1, None), (0.1, float("nan"))], 10.0),
+        ([(1.0, 20.0)], 2 * 10.0),
+        ([(1.0, 20.0), (0.5, 15.0)], 2 * 10.0 + 1 * 5.0),
+        ([(0.5, 15.0), (1.0, 20.0), (1.5, 18.0), (1.0, 20.0)], 25.0),
+        ([(4.0, 20.0), (1.0, 10.0), (8.0, 40.0), (1.0, 5.0)], 0.0),
+        ([(1.0, 20.0), (8.0, 40.0), (None, 30.0), (0.1, None), (0.1, float("nan"))], 20.0),
+        ([(float("nan"), 30.0), (float("inf"), 30.0), (0.1, float("inf")), (1.0, 20.0)], 20.0),
     ],
 )
 def test_hypervolume_by_hand(points, area: float) -> None:
-    assert hypervolume(points, REFERENCE) == pytest.approx(area)
+    assert hypervolume(points, CORNER) == pytest.approx(area)
 
 
-@given(POINTS, COORDINATE, COORDINATE)
-def test_hypervolume_never_falls_with_a_point_more(points, rate: float, quality: float) -> None:
-    reference = {"bpp": 2.0, "psnr_db": 1.0}
-    before = hypervolume(points, reference)
-    after = hypervolume([*points, (rate, quality)], reference)
+def test_a_rate_that_no_stream_has_adds_nothing() -> None:
+    assert hypervolume([(0.0, 50.0), (-1.0, 50.0), (1.0, 20.0)], CORNER) == pytest.approx(20.0)
+    assert hypervolume([(0.0, 50.0)], CORNER) == 0.0
+
+
+OCTAVE = st.integers(-5, 4)
+DECIBELS = st.integers(5, 14)
+IN_OCTAVES = st.lists(st.tuples(OCTAVE, DECIBELS), max_size=10)
+
+
+def by_cells(points: list[tuple[int, int]]) -> int:
+    """Cells of an octave and a dB, up to the corner of 4 bpp and 10 dB, that a point dominates."""
+    cells = itertools.product(range(-5, 2), range(10, 14))
+    return sum(any(x <= i and y > j for x, y in points) for i, j in cells)
+
+
+@given(IN_OCTAVES.flatmap(lambda points: st.tuples(st.just(points), st.permutations(points))))
+def test_hypervolume_equals_brute_force_in_any_order(case) -> None:
+    for points in case:
+        in_bpp = [(2.0**octave, float(quality)) for octave, quality in points]
+        assert hypervolume(in_bpp, CORNER) == pytest.approx(by_cells(case[0]))
+
+
+@given(IN_OCTAVES, OCTAVE, DECIBELS)
+def test_hypervolume_never_falls_with_a_point_more(points, octave: int, quality: int) -> None:
+    in_bpp = [(2.0**x, float(y)) for x, y in points]
+    before = hypervolume(in_bpp, CORNER)
+    after = hypervolume([*in_bpp, (2.0**octave, float(quality))], CORNER)
     assert after >= before - 1e-12
-    kept = [point for point, keep in zip(points, pareto_mask(points), strict=True) if keep]
-    assert hypervolume(kept, reference) == pytest.approx(before)
+    kept = [point for point, keep in zip(in_bpp, pareto_mask(in_bpp), strict=True) if keep]
+    assert hypervolume(kept, CORNER) == pytest.approx(before)
 
 
-def test_ms_ssim_is_measured_in_db() -> None:
-    assert quality_db(0.99, "ms_ssim") == pytest.approx(20.0)
-    assert quality_db(1.0, "ms_ssim") is None
-    assert quality_db(float("nan"), "mse") is None
-    assert hypervolume([(1.0, 0.99)], REFERENCE, "ms_ssim") == pytest.approx(20.0)
-    assert reference_point(REFERENCE | {"ms_ssim_db": 5.0}, "ms_ssim") == (2.0, 5.0)
+def test_every_part_of_a_frontier_counts() -> None:
+    # From 19 dB at 1/32 bpp to 35 dB at 2 bpp, steeper towards the top as real curves are. In
+    # plain bpp the best point alone makes up 62 %, and the lower half adds 5 %.
+    rates = [2 ** (step / 4) for step in range(-20, 5)]
+    points = [(bpp, 18.0 + 6.0 * math.log2(1 + 3 * bpp)) for bpp in rates]
+    corner = Corner(bpp=2.0, quality_db=15.0)
+    whole = hypervolume(points, corner)
+    assert max(hypervolume([point], corner) for point in points) < 0.5 * whole
+    assert hypervolume(points[len(points) // 2 :], corner) < 0.75 * whole
+    assert hypervolume(points[: len(points) // 2], corner) < 0.75 * whole
 
 
 def test_a_launch_can_import_it_without_pandas_torch_or_mlflow() -> None:

@@ -17,13 +17,20 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from rdmodels.results.sweep import SweepInfo
+from rdmodels.results.trial import WRITTEN, metric_keys
+
 SWEEP_ID = "demo-1a2b3c"
 NASTY = '<script>alert("x")</script> & <b>CUDA out of memory</b>'
 
 
 @dataclass
 class Trial:
-    """What one trial logs. `figures` are the final ones, of both splits unless given apart."""
+    """What one trial logs.
+
+    val: figures of every epoch, less those of written streams. best, test: the final ones, which
+    only a complete trial has.
+    """
 
     status: str = "complete"
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -43,8 +50,14 @@ def png(seed: int = 0) -> bytes:
 
 
 def figures(bpp: float, psnr_db: float | None) -> dict[str, float]:
-    found = {"bpp": bpp, "bits_per_symbol": bpp, "mse": 0.01, "ssim": 0.9, "loss": 1.0}
+    """Figures of images that have a stream each; the estimate is a little lower than the bytes."""
+    found = {"bpp": bpp, "bpp_standalone": bpp, "bpp_estimated": estimate(bpp)}
+    found |= {"bits_per_symbol_estimated": 1.5, "mse": 0.01, "ssim": 0.9, "loss": 1.0}
     return found if psnr_db is None else found | {"psnr_db": psnr_db}
+
+
+def estimate(bpp: float) -> float:
+    return 0.9 * bpp
 
 
 def curve(rate: float) -> float:
@@ -125,6 +138,7 @@ def build_sweep(
     client.set_tag(parent.info.run_id, "status", "complete")
     client.set_terminated(parent.info.run_id, end_time=126_000)
     info = {
+        "version": 2,
         "sweep_id": sweep_id,
         "name": name,
         "tracking_uri": uri,
@@ -132,11 +146,18 @@ def build_sweep(
         "parent_run_id": parent.info.run_id,
         "space": list(space),
         "distortion": distortion,
-        "hypervolume_reference": {"bpp": 2.0, "psnr_db": 10.0},
+        "hypervolume_reference": {
+            "bpp": 4.0,
+            "ms_ssim_db" if distortion == "ms_ssim" else "psnr_db": 10.0,
+        },
+        "data": {
+            split: {"images": images, "sha256": f"{images:064x}"}
+            for split, images in (("train", 1_078), ("validation", 359), ("test", 360))
+        },
         "created": "2026-05-04T03:02:01+00:00",
         "config": {"name": name, "trial": {"dataset": "digits"}},
-        "a_later_key": 1,
     }
+    SweepInfo.model_validate(info)
     directory.mkdir(exist_ok=True)
     (directory / "sweep.json").write_text(json.dumps(info))
     return directory
@@ -166,6 +187,7 @@ def log_trial(
         Metric(f"val/{key}", value if epoch == trial.epochs - 1 else 99.0, 5_000 + epoch, epoch)
         for epoch in range(trial.epochs)
         for key, value in trial.val.items()
+        if key not in WRITTEN
     ]
     if trial.status == "complete":
         for split, values in (("best", trial.best), ("test", trial.test)):
@@ -178,6 +200,7 @@ def log_trial(
         if trial.picture:
             (folder / "reconstructions.png").write_bytes(png(index))
             client.log_artifact(run_id, str(folder / "reconstructions.png"))
+    assert {metric.key for metric in metrics} <= set(metric_keys())
     params = {"dataset": "digits", "epochs": 3, **trial.params}
     client.log_batch(
         run_id, metrics=metrics, params=[Param(key, str(value)) for key, value in params.items()]
@@ -192,6 +215,12 @@ def client_of(directory: Path) -> tuple[MlflowClient, dict[str, Any]]:
     info = json.loads((directory / "sweep.json").read_text())
     uri = info["tracking_uri"]
     return MlflowClient(tracking_uri=uri, registry_uri=uri), info
+
+
+def rewrite(directory: Path, **values: object) -> None:
+    """Change keys of a sweep's description."""
+    file = directory / "sweep.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
 def set_tags(client: MlflowClient, run_id: str, **tags: str) -> None:

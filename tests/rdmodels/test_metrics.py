@@ -1,16 +1,20 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from rdmodels import metrics
-from rdmodels.results.images import ImageResult, summarise
+from rdmodels.errors import ConfigError
+from rdmodels.results.images import ImageResult, read_images, summarise, write_images
 from rdmodels.results.trial import metric_keys
+
+MISSING = {"ms_ssim": None, "ms_ssim_db": None}
 
 
 def image(**values: float | None) -> ImageResult:
     base = {"name": "x", "pixels": 100, "symbols": 10, "bits_estimated": 50.0, "mse": 0.01}
-    return ImageResult(**{**base, "psnr_db": 20.0, "ssim": 0.5, "ms_ssim": None, **values})
+    return ImageResult(**{**base, "psnr_db": 20.0, "ssim": 0.5, **MISSING, **values})
 
 
 def test_psnr_is_averaged_over_images_not_taken_of_the_mean() -> None:
@@ -22,7 +26,10 @@ def test_psnr_is_averaged_over_images_not_taken_of_the_mean() -> None:
 
 def test_bpp_is_averaged_per_image() -> None:
     images = [image(bits_estimated=100.0), image(pixels=1000, bits_estimated=100.0)]
-    assert summarise(images, loss=0.0).bpp == pytest.approx((1.0 + 0.1) / 2)
+    assert summarise(images, loss=0.0).bpp_estimated == pytest.approx((1.0 + 0.1) / 2)
+    assert summarise(images, loss=0.0).bpp is None
+    written = [image(bits_written=80.0), image(pixels=1000, bits_written=160.0)]
+    assert summarise(written, loss=0.0).bpp == pytest.approx((0.8 + 0.16) / 2)
 
 
 def test_a_lossless_image_has_no_psnr_and_drops_out_of_the_mean() -> None:
@@ -42,6 +49,24 @@ def test_ms_ssim_exists_only_for_large_images() -> None:
     assert metrics.ssim(torch.rand(2, 1, 10, 10), torch.rand(2, 1, 10, 10)) is None
 
 
+def test_ms_ssim_in_db_is_averaged_over_images_not_taken_of_the_mean() -> None:
+    images = [image(ms_ssim=m, ms_ssim_db=metrics.ms_ssim_db(m)) for m in (0.9, 0.999)]
+    means = summarise(images, loss=0.0)
+    assert means.ms_ssim_db == pytest.approx(20.0)
+    assert metrics.ms_ssim_db(means.ms_ssim or 0) == pytest.approx(12.97, abs=0.01)
+
+
+def test_the_table_of_images_comes_back(tmp_path: Path) -> None:
+    images = [image(name="a", bits_written=80.0), image(name="b", ms_ssim=0.5)]
+    write_images(tmp_path / "t.parquet", images)
+    assert read_images(tmp_path / "t.parquet") == images
+    with pytest.raises(ConfigError, match="is not there"):
+        read_images(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match="no per-image table"):
+        read_images(tmp_path / "bad.parquet")
+
+
 def test_ms_ssim_in_db() -> None:
     assert metrics.ms_ssim_db(0.99) == pytest.approx(20.0)
     assert metrics.ms_ssim_db(1.0) is None
@@ -57,7 +82,10 @@ def test_rounding_is_to_what_eight_bits_hold() -> None:
 def test_metric_keys_are_the_records_fields() -> None:
     keys = metric_keys()
     assert len(keys) == len(set(keys))
-    for key in ("train/loss", "train/images_per_second", "val/bpp", "val/mse", "val/psnr_db"):
+    for key in ("train/loss", "train/images_per_second", "val/mse", "val/psnr_db"):
         assert key in keys
+    # Nothing is written while a trial trains.
+    assert "val/bpp_estimated" in keys
+    assert not {"val/bpp", "val/bpp_standalone"} & set(keys)
     for key in ("val/ssim", "best/bpp", "test/bpp", "test/psnr_db"):
         assert key in keys

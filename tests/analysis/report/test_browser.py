@@ -13,7 +13,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from analysis.frontier import frontier
-from analysis.report.report import write_evaluation, write_report
+from analysis.report.evaluation import write_evaluation
+from analysis.report.report import write_report
 from analysis.store.runs import Sweep, read_sweep
 from tests.analysis.tracked import png
 
@@ -102,14 +103,14 @@ def test_every_point_is_drawn(seen: Visit, sweep: Sweep) -> None:
         "frontier, test images": count,
     }
     axes = seen.page.locator("#rd-plot").inner_text()
-    assert "rate, bpp" in axes
+    assert "rate, bpp (bytes written)" in axes
     assert "PSNR, dB" in axes
 
 
 def test_unfinished_trials_are_behind_the_legend(seen: Visit) -> None:
     seen.page.locator("#rd-plot .legendtoggle").first.click()
     seen.page.locator("#rd-plot .scatterlayer .trace").nth(3).wait_for(state="attached")
-    assert seen.page.evaluate(POINTS_DRAWN, "rd-plot")["pruned"] == 1
+    assert seen.page.evaluate(POINTS_DRAWN, "rd-plot")["pruned, estimated rate"] == 1
 
 
 def test_pointing_at_a_mark_shows_the_trial(seen: Visit, sweep: Sweep) -> None:

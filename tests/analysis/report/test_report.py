@@ -2,9 +2,8 @@
 
 import csv
 import json
+import math
 import re
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
@@ -12,40 +11,22 @@ import pytest
 
 from analysis.frontier import frontier
 from analysis.report import page
-from analysis.report.document import conventions
-from analysis.report.formats import spread
-from analysis.report.report import ReportFiles, write_evaluation, write_report
+from analysis.report.columns import TRIAL_COLUMNS
+from analysis.report.conventions import ARCHIVE_RATES
+from analysis.report.report import ReportFiles, write_report
 from analysis.store.runs import read_sweep
-from tests.analysis.tracked import NASTY, Trial, build_sweep, figures, png
+from rdmodels.training.coded import STREAM_IMAGES, STREAM_PIXELS
+from tests.analysis.report.tags import Tags
+from tests.analysis.tracked import NASTY, Trial, build_sweep, estimate, figures
 
 PARAMS = {"beta": 0.01, "num_latent_channels": 16, "h_target": 1.0}
 SPACE = ("beta", "num_latent_channels", "h_target")
 COLUMNS = (
     "trial_id,run_id,beta,num_latent_channels,h_target,val_bpp,val_psnr_db,test_bpp,test_psnr_db"
 )
-
-
-class Tags(HTMLParser):
-    """Every element with its attributes, and the text outside scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem is None:
-            self.text += data
-
-    def addresses(self) -> Iterator[str]:
-        for _, attributes in self.elements:
-            for name in ("src", "href", "action", "data", "srcset"):
-                if attributes.get(name):
-                    yield str(attributes[name])
+RATES = "val_bpp_standalone,test_bpp_standalone,val_bpp_estimated,test_bpp_estimated"
+SHARED = {"bpp_standalone": 0.9}
+"""Of a complete trial whose images share streams."""
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +39,35 @@ def lone(tmp_path: Path, *trials: Trial, **options: object) -> ReportFiles:
     return write_report(read_sweep(directory), tmp_path / "report")
 
 
+def text_of(files: ReportFiles) -> str:
+    """What a reader of the page reads, spaces as one."""
+    return " ".join(Tags(files.html.read_text()).text.split())
+
+
 def complete(rate: float, psnr_db: float | None, **more: float) -> Trial:
     both = figures(rate, psnr_db) | more
     return Trial("complete", PARAMS, both, both, both)
 
 
 def test_csv_columns_are_exact(tmp_path: Path) -> None:
-    files = lone(tmp_path, complete(0.5, 25.0), complete(0.4, None))
+    pruned = Trial("pruned", PARAMS, figures(0.2, 19.0))
+    files = lone(tmp_path, complete(0.5, 25.0, **SHARED), complete(0.4, None), pruned)
     frontier_lines = files.frontier_csv.read_text().splitlines()
-    assert frontier_lines[0] == COLUMNS
+    assert frontier_lines[0] == f"{COLUMNS},{RATES}"
     assert [line.split(",")[0] for line in frontier_lines[1:]] == ["t0000"]
-    header, first, second = csv.reader(files.trials_csv.read_text().splitlines())
-    assert header == [*COLUMNS.split(","), "status", "epochs", "train_seconds"]
+    header, first, second, third = csv.reader(files.trials_csv.read_text().splitlines())
+    assert header == [*COLUMNS.split(","), *RATES.split(","), *TRIAL_COLUMNS]
     assert first[2:9] == ["0.01", "16", "1.0", "0.5", "25.0", "0.5", "25.0"]
-    assert second[5:] == ["0.4", "", "0.4", "", "complete", "3", "12.5"]
+    assert first[9:13] == ["0.9", "0.9", "0.45", "0.45"]
+    assert second[5:9] == ["0.4", "", "0.4", ""]
+    assert second[13:] == ["complete", "3", "12.5"]
+    # No rate but the estimate: an unfinished trial has written nothing.
+    assert third[5:] == ["", "19.0", "", "", "", "", str(estimate(0.2)), "", "pruned", "3", ""]
 
 
 def test_further_searched_fields_come_after(built: Path, files: ReportFiles) -> None:
     rows = pd.read_csv(files.frontier_csv)
-    assert list(rows) == [*COLUMNS.split(","), "normalisation"]
+    assert list(rows) == [*COLUMNS.split(","), "normalisation", *RATES.split(",")]
     sweep = read_sweep(built)
     expected = frontier(sweep.trials, "mse")
     assert rows["trial_id"].tolist() == expected["trial_id"].tolist()
@@ -86,15 +77,17 @@ def test_further_searched_fields_come_after(built: Path, files: ReportFiles) -> 
 
 
 def test_ms_ssim_is_written_where_it_is_maximised(tmp_path: Path) -> None:
-    trials = [complete(0.5, 25.0, ms_ssim=0.99), complete(0.4, 26.0, ms_ssim=0.9)]
+    trials = [complete(1.0, 25.0, ms_ssim_db=20.0), complete(0.5, 26.0, ms_ssim_db=15.0)]
     files = lone(tmp_path, *trials, distortion="ms_ssim")
     lines = files.frontier_csv.read_text().splitlines()
-    assert lines[0] == f"{COLUMNS},val_ms_ssim,test_ms_ssim"
+    assert lines[0] == f"{COLUMNS},val_ms_ssim_db,test_ms_ssim_db,{RATES}"
     assert len(lines) == 3
     document = json.loads(files.frontier_json.read_text())
-    assert document["hypervolume_reference"] == {"bpp": 2.0, "ms_ssim_db": 0.0}
-    assert document["hypervolume"] == pytest.approx(1.5 * 20 + 0.1 * 10)
-    assert "MS-SSIM, dB" in files.html.read_text()
+    assert document["maximised"] == "val_ms_ssim_db"
+    assert document["hypervolume_reference"] == {"bpp": 4.0, "ms_ssim_db": 10.0}
+    assert document["hypervolume"] == pytest.approx(2 * 10 + 1 * 5)
+    assert "MS-SSIM 15.00–20.00 dB" in text_of(files)
+    assert "20.00 dB MS-SSIM" in text_of(files)
 
 
 def test_json_says_what_the_frontier_is(built: Path, files: ReportFiles) -> None:
@@ -110,13 +103,92 @@ def test_json_says_what_the_frontier_is(built: Path, files: ReportFiles) -> None
         "failed": 1,
         "running": 1,
     }
-    assert document["hypervolume_reference"] == {"bpp": 2.0, "psnr_db": 10.0}
+    assert document["hypervolume_reference"] == {"bpp": 4.0, "psnr_db": 10.0}
+    assert document["hypervolume_unit"] == "log2(bpp) × dB"
     assert document["hypervolume"] > 0
+    assert document["images"] == {"train": 1078, "validation": 359, "test": 360}
+    assert document["data_change"] is None
+    assert document["rate_note"] is None
     assert len(document["points"]) == len(frontier(read_sweep(built).trials, "mse"))
-    assert document["points"][0]["val_ms_ssim"] is None
+    point = document["points"][0]
+    assert point["val_ms_ssim"] is None
+    assert point["val_bpp_standalone"] == point["val_bpp"] > point["val_bpp_estimated"]
+    assert not [key for key in point if key.endswith("bits_per_symbol")]
+    assert document["short_columns"] == [
+        *("trial_id", "beta", "num_latent_channels", "h_target", "normalisation"),
+        *("val_bpp", "val_psnr_db", "test_bpp", "test_psnr_db"),
+    ]
     assert isinstance(document["points"][0]["num_latent_channels"], int)
     assert len(document["conventions"]) >= 4
     assert document["conventions"][0].startswith("bpp: ")
+
+
+def test_the_hypervolume_is_printed_with_its_corner_and_unit(tmp_path: Path) -> None:
+    text = text_of(lone(tmp_path, complete(1.0, 25.0), complete(0.5, 20.0), complete(2.0, 22.0)))
+    assert "hypervolume 40.00 log2(bpp) × dB, from 4 bpp, 10 dB" in text
+    assert "up to the fixed corner of 4 bpp and 10 dB; in log2(bpp) × dB." in text
+    assert "rate 0.500–1.00 bpp (bytes written)" in text
+    assert "on the frontier 2 points" in text
+    assert "complete trials 3 of 3" in text
+
+
+def test_the_hypervolume_is_of_validation_figures_of_complete_trials(tmp_path: Path) -> None:
+    trial = Trial("complete", PARAMS, {}, figures(1.0, 25.0), figures(0.5, 35.0))
+    files = lone(tmp_path, trial, Trial("pruned", PARAMS, figures(0.1, 40.0)))
+    document = json.loads(files.frontier_json.read_text())
+    assert document["hypervolume"] == pytest.approx(2 * 15.0)
+    assert len(document["points"]) == 1
+
+
+def test_rates_are_said_to_be_of_an_archive_where_they_are(tmp_path: Path) -> None:
+    files = lone(tmp_path, complete(0.5, 25.0, **SHARED))
+    document = json.loads(files.frontier_json.read_text())
+    assert document["rate_note"] == ARCHIVE_RATES
+    assert document["points"][0]["test_bpp_standalone"] == 0.9
+    assert "val_bpp_standalone" in document["short_columns"]
+    text = text_of(files)
+    lede, rest = text.split("complete trials 1 of 1")
+    assert ARCHIVE_RATES in lede
+    assert "rate 0.500 bpp (bytes written, shared streams)" in rest
+    table = rest.split("reconstructions below.")[1]
+    assert "rate, bpp (bytes written, shared streams) bpp standalone (a stream each)" in table
+    assert "test: 0.5000 bpp, 0.9000 bpp standalone, 0.4500 bpp estimated, 25.00 dB" in table
+
+
+def test_rates_are_not_said_to_be_of_an_archive_where_they_are_not(files: ReportFiles) -> None:
+    text = text_of(files)
+    assert ARCHIVE_RATES not in text
+    assert "standalone" not in text
+    assert "shared streams" not in text
+    assert "rate, bpp (bytes written)" in text
+
+
+def test_the_archive_is_described_as_it_is_written() -> None:
+    assert f"share a stream of up to {STREAM_IMAGES:,}" in ARCHIVE_RATES
+    side = math.isqrt(STREAM_PIXELS)
+    assert ARCHIVE_RATES.count(f"{side}x{side} px") == 2
+
+
+def test_a_change_of_the_data_is_a_warning(built: Path, tmp_path: Path) -> None:
+    files = write_report(read_sweep(built), tmp_path, "test (360 images, now <361>)")
+    tags = Tags(files.html.read_text())
+    assert ("p", {"class": "warning"}) in tags.elements
+    warning = (
+        "The data set has changed since this sweep was launched: test (360 images, now <361>);"
+        " its figures are of the images then."
+    )
+    assert warning in tags.text.split("complete trials")[0]
+    document = json.loads(files.frontier_json.read_text())
+    assert document["data_change"] == "test (360 images, now <361>)"
+
+
+def test_the_page_says_which_images_were_used_for_what(files: ReportFiles) -> None:
+    text = text_of(files)
+    assert "digits, 1078 for training, 359 for validation, 360 for test." in text
+    assert "Test images are evaluated for every complete trial" in text
+    assert "nothing is chosen on them" in text
+    assert "The data set has changed" not in text
+    assert ("p", {"class": "warning"}) not in Tags(files.html.read_text()).elements
 
 
 def test_the_page_is_self_contained(files: ReportFiles) -> None:
@@ -160,13 +232,14 @@ def test_links_lead_to_pictures_of_the_frontier(files: ReportFiles) -> None:
 
 def test_one_complete_trial_is_a_frontier(tmp_path: Path) -> None:
     files = lone(tmp_path, complete(0.5, 25.0))
-    assert "All trials have the same settings" in files.html.read_text()
+    assert "All trials have the same settings" in text_of(files)
+    assert "on the frontier 1 point rate" in text_of(files)
 
 
 def test_no_complete_trial_gives_a_page_with_the_failures(tmp_path: Path) -> None:
     failed = Trial("failed", PARAMS, epochs=0, error=NASTY)
     files = lone(tmp_path, failed, Trial("failed", PARAMS, epochs=0), Trial("running", {}))
-    assert files.frontier_csv.read_text() == COLUMNS + "\n"
+    assert files.frontier_csv.read_text() == f"{COLUMNS},{RATES}\n"
     document = json.loads(files.frontier_json.read_text())
     assert (document["points"], document["hypervolume"]) == ([], 0.0)
     text = Tags(files.html.read_text()).text
@@ -180,39 +253,3 @@ def test_complete_trials_without_quality_are_said_to_have_none(tmp_path: Path) -
     text = Tags(files.html.read_text()).text
     assert "no complete trial has both a rate and a quality" in text
     assert "0.000" not in text
-
-
-def test_pictures_are_spread_and_keep_both_ends() -> None:
-    assert spread(0, page.MOST_PICTURES) == []
-    assert spread(1, page.MOST_PICTURES) == [0]
-    assert spread(5, page.MOST_PICTURES) == [0, 1, 2, 3, 4]
-    assert spread(100, page.MOST_PICTURES)[0] == 0
-    assert spread(100, page.MOST_PICTURES)[-1] == 99
-    assert len(spread(100, page.MOST_PICTURES)) == page.MOST_PICTURES
-
-
-def models(**more: object) -> pd.DataFrame:
-    rows = {"model": ["b/high", "a low"], "dataset": "digits", "width": 32, "seed": [0, 1]}
-    rows |= {"beta": [0.01, 0.1], "num_latent_channels": 16, "h_target": 1.0}
-    return pd.DataFrame(rows | {"test_bpp": [0.9, 0.3], "test_psnr_db": [28.0, 24.0]} | more)
-
-
-def test_evaluation_of_separate_models(tmp_path: Path) -> None:
-    pictures = {"b/high": png(1), "a low": png(2)}
-    path = write_evaluation(models(test_ssim=[0.9, None]), pictures, tmp_path / "x" / "page.html")
-    assert path == tmp_path / "x" / "page.html"
-    text = path.read_text()
-    assert text.count("plotly.js v") == 1
-    tags = Tags(text)
-    assert len([tag for tag, _ in tags.elements if tag == "img"]) == 2
-    heads = "".join(tags.text.split())
-    # The seed differs between the models and is shown; the width does not.
-    assert "seed" in heads
-    assert "width" not in heads
-    assert conventions()[0] in tags.text
-
-
-def test_evaluation_without_psnr_or_pictures_in_a_directory(tmp_path: Path) -> None:
-    path = write_evaluation(models().drop(columns="test_psnr_db"), {}, tmp_path)
-    assert path == tmp_path / "evaluation.html"
-    assert "Reconstructions" not in Tags(path.read_text()).text

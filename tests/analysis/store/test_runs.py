@@ -1,9 +1,7 @@
 """A sweep is read back as it was logged; what cannot be read is said clearly."""
 
-import json
 import math
 import os
-import shutil
 import time
 from pathlib import Path
 
@@ -11,11 +9,12 @@ import pytest
 from mlflow.entities import Metric
 
 from analysis.store import runs
-from analysis.store.runs import columns, figure_names, read_sweep, reconstructions
+from analysis.store.columns import FIGURES, trial_columns
+from analysis.store.runs import read_sweep
 from analysis.store.sweeps import find_sweep
 from rdmodels.errors import SweepReadError
 from rdmodels.results.sweep import read_info
-from rdmodels.results.trial import metric_keys
+from rdmodels.results.trial import WRITTEN, metric_keys
 from tests.analysis.tracked import (
     NASTY,
     SWEEP_ID,
@@ -23,42 +22,43 @@ from tests.analysis.tracked import (
     build_sweep,
     client_of,
     demo_trials,
+    estimate,
     figures,
     log_trial,
-    png,
+    rewrite,
     set_tags,
 )
 
 PARAMS = {"beta": 0.01, "num_latent_channels": 16, "h_target": 1.0}
-SPACE = ("beta", "num_latent_channels", "h_target")
-
-
-def rewrite(directory: Path, **values: object) -> None:
-    file = directory / "sweep.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+BEST = [f"best/{name}" for name in FIGURES]
 
 
 def test_a_row_a_trial_with_typed_columns(built: Path) -> None:
     sweep = read_sweep(built)
     trials, logged = sweep.trials, demo_trials()
-    assert list(trials.columns) == columns(sweep.info)
+    assert list(trials.columns) == trial_columns(sweep.info)
     assert trials["trial_id"].tolist() == [f"t{index:04d}" for index in range(len(logged))]
     assert trials["status"].tolist() == [trial.status for trial in logged]
     assert trials["beta"].tolist() == [trial.params["beta"] for trial in logged]
-    names = ["beta", "num_latent_channels", "h_target", "normalisation", "epochs", "val_bpp"]
+    names = ["beta", "num_latent_channels", "h_target", "normalisation", "epochs_done", "val_bpp"]
     kinds = ["float64", "Int64", "float64", "str", "int64", "float64"]
     assert [str(trials[name].dtype) for name in names] == kinds
     assert (sweep.status, sweep.seconds) == ("complete", 125.0)
     assert sweep.shared == {"dataset": "digits", "epochs": "3"}
-    assert sweep.info.reference == (2.0, 10.0)
+    assert sweep.info.corner == (4.0, 10.0)
+    assert sweep.info.data.test.images == 360
 
 
-def test_columns_begin_as_agreed(built: Path) -> None:
-    assert columns(read_info(built))[:14] == [
+def test_columns_are_named_after_what_was_logged(built: Path) -> None:
+    assert trial_columns(read_info(built)) == [
         *("trial_id", "run_id", "status", "beta", "num_latent_channels", "h_target"),
-        *("normalisation", "epochs", "train_seconds"),
-        *("val_bpp", "val_psnr_db", "val_mse", "val_ssim", "val_ms_ssim"),
+        *("normalisation", "epochs_done", "train_seconds"),
+        *(key.replace("best/", "val_") for key in metric_keys() if key in BEST),
+        *(key.replace("/", "_") for key in metric_keys() if key.startswith("test/")),
+        "error",
     ]
+    assert {"bpp", "bpp_standalone", "bpp_estimated", "psnr_db", "ms_ssim_db"} < set(FIGURES)
+    assert "bits_per_symbol" not in FIGURES
 
 
 def test_figures_by_status(built: Path) -> None:
@@ -67,12 +67,12 @@ def test_figures_by_status(built: Path) -> None:
     assert trials.loc["t0000", "val_psnr_db"] == logged.best["psnr_db"]
     assert trials.loc["t0000", "test_psnr_db"] == logged.test["psnr_db"]
     pruned, stopped, failed, _ = (trials.iloc[index] for index in range(-4, 0))
-    assert (pruned["val_bpp_estimated"], pruned["epochs"]) == (0.4, 1)
-    assert math.isnan(pruned["val_bpp"])
+    assert (pruned["val_bpp_estimated"], pruned["epochs_done"]) == (estimate(0.4), 1)
+    assert all(math.isnan(pruned[f"val_{name}"]) for name in WRITTEN)
     assert math.isnan(pruned["test_bpp"])
     assert math.isnan(stopped["val_psnr_db"])
     assert math.isnan(failed["val_bpp"])
-    assert (failed["error"], failed["epochs"]) == (NASTY, 0)
+    assert (failed["error"], failed["epochs_done"]) == (NASTY, 0)
     assert trials["error"].isna().sum() == len(trials) - 1
 
 
@@ -80,6 +80,7 @@ def test_best_and_latest_are_not_mixed(tmp_path: Path) -> None:
     trial = Trial("complete", PARAMS, figures(9.0, 9.0), figures(0.5, None), figures(0.6, 30.0))
     row = read_sweep(build_sweep(tmp_path, [trial])).trials.iloc[0]
     assert (row["val_bpp"], row["test_bpp"], row["test_psnr_db"]) == (0.5, 0.6, 30.0)
+    assert row["val_bpp_estimated"] == estimate(0.5)
     assert math.isnan(row["val_psnr_db"])
 
 
@@ -87,10 +88,13 @@ def test_the_last_of_two_values_for_an_epoch_counts(tmp_path: Path) -> None:
     directory = build_sweep(tmp_path, [Trial("pruned", PARAMS, figures(0.4, 19.0))])
     run_id = read_sweep(directory).trials["run_id"].iloc[0]
     client, _ = client_of(directory)
-    later = [Metric("val/bpp", 0.3, 99_000, 2), Metric("val/psnr_db", math.inf, 99_000, 2)]
+    later = [
+        Metric("val/bpp_estimated", 0.3, 99_000, 2),
+        Metric("val/psnr_db", math.inf, 99_000, 2),
+    ]
     client.log_batch(run_id, metrics=later)
     row = read_sweep(directory).trials.iloc[0]
-    assert (row["val_bpp_estimated"], row["epochs"]) == (0.3, 3)
+    assert (row["val_bpp_estimated"], row["epochs_done"]) == (0.3, 3)
     assert math.isnan(row["val_psnr_db"])
 
 
@@ -122,25 +126,22 @@ def test_searched_fields_of_every_kind(tmp_path: Path) -> None:
         Trial(params={**PARAMS, "importance_map": flag, "train_images": count})
         for flag, count in ((True, None), (False, 100))
     ]
+    trials.append(Trial("running", epochs=0))
     space = ("beta", "importance_map", "train_images")
     frame = read_sweep(build_sweep(tmp_path, trials, space=space)).trials
-    assert frame["importance_map"].tolist() == [True, False]
-    assert frame["train_images"].isna().tolist() == [True, False]
+    assert frame["importance_map"].tolist()[:2] == [True, False]
+    assert frame["importance_map"].dtype == "boolean"
+    assert frame["train_images"].isna().tolist() == [True, False, True]
     assert frame["train_images"].tolist()[1] == 100
-    assert frame["num_latent_channels"].tolist() == [16, 16]
+    assert frame["num_latent_channels"].tolist()[:2] == [16, 16]
+    assert frame.isna()["beta"].tolist() == [False, False, True]
 
 
-def test_a_new_metric_field_becomes_a_column(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keys = [*metric_keys(), "best/bpp_estimated", "test/bpp_estimated"]
-    monkeypatch.setattr(runs, "metric_keys", lambda: keys)
-    more = figures(0.4, 19.0) | {"bpp_estimated": 0.39}
-    sweep = read_sweep(build_sweep(tmp_path, [Trial("complete", PARAMS, {}, more, more)]))
-    assert figure_names()[:2] == ["bpp", "psnr_db"]
-    assert sweep.trials[["val_bpp_estimated", "test_bpp_estimated"]].to_numpy().tolist() == [
-        [0.39, 0.39]
-    ]
+def test_searching_epochs_is_not_confused_with_epochs_done(tmp_path: Path) -> None:
+    trial = Trial("pruned", {**PARAMS, "epochs": 9}, figures(0.4, 19.0), epochs=2)
+    sweep = read_sweep(build_sweep(tmp_path, [trial], space=("epochs",)))
+    assert sweep.trials.columns.is_unique
+    assert sweep.trials[["epochs", "epochs_done"]].to_numpy().tolist() == [[9, 2]]
 
 
 def test_a_moved_folder_is_read_where_it_is(copied: Path) -> None:
@@ -149,17 +150,7 @@ def test_a_moved_folder_is_read_where_it_is(copied: Path) -> None:
     sweep = read_sweep(copied)
     assert sweep.tracking_uri == f"sqlite:///{copied.parent}/mlflow.db"
     assert sweep.tracking_uri != info.tracking_uri
-    assert reconstructions(sweep, "t0003") == png(3)
-
-
-def test_reconstructions_come_from_the_folder_or_else_from_the_run(copied: Path) -> None:
-    sweep = read_sweep(copied)
-    assert reconstructions(sweep, "t0001") == png(1)
-    shutil.rmtree(copied / "trials")
-    assert reconstructions(sweep, "t0001") == png(1)
-    assert reconstructions(sweep, "t0024") is None
-    with pytest.raises(SweepReadError, match="no trial 't9'"):
-        reconstructions(sweep, "t9")
+    assert len(sweep.trials) == len(demo_trials())
 
 
 def test_a_sweep_is_found_by_path_and_by_id(built: Path) -> None:
@@ -185,7 +176,8 @@ def test_a_sweep_that_is_not_there_is_answered_with_those_that_are(copied: Path)
         ("{", "cannot be read"),
         ("\xff", "cannot be read"),
         ("[]", "does not describe a sweep: the file"),
-        ('{"sweep_id": "a"}', "name: Field required"),
+        ('{"version": 2, "sweep_id": "a"}', "name: Field required"),
+        ('{"sweep_id": "a"}', "has version 1, this program reads 2"),
     ],
 )
 def test_a_corrupt_description_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -196,7 +188,7 @@ def test_a_corrupt_description_is_named(tmp_path: Path, text: str, message: str)
 
 
 def test_a_reference_without_its_keys_is_named(copied: Path) -> None:
-    rewrite(copied, hypervolume_reference={"bpp": 2.0})
+    rewrite(copied, hypervolume_reference={"bpp": 4.0})
     with pytest.raises(SweepReadError, match="needs bpp and psnr_db for distortion mse"):
         read_info(copied)
 

@@ -9,9 +9,10 @@ from PIL import Image
 from torchvision import datasets
 
 from rdmodels.config import TrialConfig, make_trial
+from rdmodels.data import sources
 from rdmodels.data.batches import TrainingBatches, channel_statistics
 from rdmodels.data.images import ImageSet, read_image
-from rdmodels.data.splits import load_splits
+from rdmodels.data.splits import Splits, check_fit, load_splits
 from rdmodels.errors import DatasetError
 from tests.conftest import write_photo
 
@@ -40,11 +41,117 @@ def test_the_split_seed_changes_validation_and_never_the_test() -> None:
     assert first.validation.names != second.validation.names
 
 
-def test_limits_shorten_train_and_test_alone() -> None:
+def test_shares_are_about_what_was_asked_for() -> None:
+    splits = load_splits(make_trial({"validation_fraction": 0.25}))
+    assert len(splits.test) == pytest.approx(0.2 * 1797, rel=0.1)
+    assert len(splits.validation) == pytest.approx(0.25 * 0.8 * 1797, rel=0.1)
+
+
+def test_validation_is_cut_from_the_images_in_use_and_capped() -> None:
+    few = load_splits(make_trial({"train_images": 100, "test_images": 7}))
+    assert len(few.train) + len(few.validation) == 100
+    assert 3 <= len(few.validation) <= 20
+    assert len(few.test) == 7
+    capped = load_splits(make_trial({"validation_images": 20}))
+    assert len(capped.validation) == 20
     whole = load_splits(make_trial({}))
-    few = load_splits(make_trial({"train_images": 50, "test_images": 7}))
-    assert (len(few.train), len(few.test)) == (50, 7)
-    assert few.validation.names == whole.validation.names
+    assert set(capped.validation.names) < set(whole.validation.names)
+    # What the cap leaves over is trained on.
+    assert len(capped.train) + 20 == len(whole.train) + len(whole.validation)
+
+
+def names_of(splits: Splits) -> list[set[str]]:
+    return [set(split.names) for split in splits]
+
+
+def test_one_more_image_moves_no_other(tmp_path: Path) -> None:
+    for index in range(50):
+        write_photo(tmp_path / f"{index:02d}.png", 40, 40, seed=index)
+    before = names_of(load_splits(folder_config(tmp_path)))
+    assert min(map(len, before)) > 0
+    for index in range(8):
+        write_photo(tmp_path / f"a{index}.png", 40, 40, seed=100 + index)
+        after = names_of(load_splits(folder_config(tmp_path)))
+        # Each stays where it was: the new one apart, every split is what it was.
+        assert [kept - {f"a{each}.png" for each in range(8)} for kept in after] == before
+    assert sum(map(len, after)) == 58
+
+
+def test_another_name_or_order_moves_no_image_and_duplicates_stay_together(
+    tmp_path: Path,
+) -> None:
+    for index in range(30):
+        write_photo(tmp_path / f"{index:02d}.png", 40, 40, seed=index)
+    before = load_splits(folder_config(tmp_path))
+    for index in range(30):
+        (tmp_path / f"{index:02d}.png").rename(tmp_path / f"renamed-{29 - index:02d}.png")
+    after = load_splits(folder_config(tmp_path))
+    renamed = [{f"renamed-{29 - int(n[:2]):02d}.png" for n in split.names} for split in before]
+    assert names_of(after) == renamed
+    assert before.fingerprint == after.fingerprint
+    for file in sorted(tmp_path.glob("*.png")):
+        (tmp_path / f"copy-{file.name}").write_bytes(file.read_bytes())
+    for names in names_of(load_splits(folder_config(tmp_path))):
+        originals = {name for name in names if not name.startswith("copy-")}
+        assert {f"copy-{name}" for name in originals} == names - originals
+
+
+def test_a_changed_data_set_says_what_changed(tmp_path: Path) -> None:
+    for index in range(30):
+        write_photo(tmp_path / f"{index:02d}.png", 40, 40, seed=index)
+    config = folder_config(tmp_path)
+    splits = load_splits(config)
+    before = splits.fingerprint
+    assert before.changes_to(load_splits(config).fingerprint) is None
+    (tmp_path / splits.test.names[0]).unlink()
+    count = len(splits.test)
+    changes = before.changes_to(load_splits(config).fingerprint)
+    assert changes == f"test ({count} images, now {count - 1})"
+    write_photo(tmp_path / splits.test.names[0], 40, 40, seed=99)
+    assert before.changes_to(load_splits(config).fingerprint) is not None
+
+
+def test_every_split_gets_an_image_of_three(tmp_path: Path) -> None:
+    for index in range(3):
+        write_photo(tmp_path / f"{index}.png", 40, 40, seed=index)
+    assert [len(split) for split in load_splits(folder_config(tmp_path))] == [1, 1, 1]
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(DatasetError, match=r"1 training image.*too few"):
+        load_splits(folder_config(tmp_path))
+
+
+def test_only_images_in_use_are_decoded(photos: Path) -> None:
+    config = folder_config(photos, train_images=2, test_images=1)
+    used = [name for split in load_splits(config) for name in split.names]
+    assert len(used) == 3
+    seen = []
+    honest = sources.decode_file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sources, "decode_file", lambda file: (seen.append(file.name), honest(file))[1]
+        )
+        load_splits(config)
+    assert sorted(seen) == sorted(used)
+
+
+def test_a_set_that_is_not_to_be_downloaded_is_not(tmp_path: Path) -> None:
+    for name in ("mnist", "cifar10"):
+        config = make_trial({"dataset": name, "data_dir": str(tmp_path)})
+        with pytest.raises(DatasetError, match=f"dataset {name} is not under data_dir"):
+            load_splits(config, download=False)
+
+
+def test_an_image_whose_padding_takes_it_over_the_limit_is_refused_at_once() -> None:
+    # 8191 x 8193 pixels are below 2^26, the 8192 x 8200 that would be coded are not.
+    big = ImageSet((np.zeros((1, 8191, 8193), np.uint8),), ("big.png",))
+    small = ImageSet((np.zeros((1, 8192, 8192), np.uint8),), ("small.png",))
+    config = make_trial({"dataset": "folder:x", "crop_size": 32})
+    check_fit(Splits(small, small, small), config)
+    with pytest.raises(DatasetError, match=r"big\.png is 8191x8193"):
+        check_fit(Splits(small, small, big), config)
+    long = ImageSet((np.zeros((1, 8, 2**16 + 1), np.uint8),), ("long.png",))
+    with pytest.raises(DatasetError, match=r"long\.png is 8x65537"):
+        check_fit(Splits(long, small, small), config)
 
 
 def write_idx(path: Path, images: np.ndarray) -> None:
@@ -61,7 +168,9 @@ def test_mnist_is_read_from_its_own_files(tmp_path: Path) -> None:
         labels = struct.pack(">II", 0x0801, count) + bytes(count)
         (tmp_path / "MNIST" / "raw" / f"{stem}-labels-idx1-ubyte").write_bytes(labels)
     splits = load_splits(make_trial({"dataset": "mnist", "data_dir": str(tmp_path)}))
-    assert [len(split) for split in splits] == [27, 3, 10]
+    assert len(splits.train) + len(splits.validation) == 30
+    assert len(splits.validation) >= 1
+    assert len(splits.test) == 10
     assert splits.test.images[0].shape == (1, 28, 28)
     assert np.array_equal(np.asarray(splits.test.images[9])[0], images[9])
 
@@ -73,7 +182,8 @@ def test_cifar10_is_read_from_the_binary_version(tmp_path: Path) -> None:
     for name in [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]:
         rng.integers(0, 256, (4, 3073), dtype=np.uint8).tofile(folder / name)
     splits = load_splits(make_trial({"dataset": "cifar10", "data_dir": str(tmp_path)}))
-    assert [len(split) for split in splits] == [18, 2, 4]
+    assert len(splits.train) + len(splits.validation) == 20
+    assert len(splits.test) == 4
     assert splits.train.channels == 3
     (folder / "test_batch.bin").write_bytes(b"short")
     with pytest.raises(DatasetError, match="5 bytes"):
@@ -108,7 +218,8 @@ def test_a_folder_with_train_and_val_keeps_val_for_the_test(tmp_path: Path) -> N
     write_photo(tmp_path / "val" / "x.jpg", 48, 33)
     splits = load_splits(folder_config(tmp_path))
     assert splits.test.names == ("val/x.jpg",)
-    assert [len(split) for split in splits] == [4, 1, 1]
+    assert len(splits.train) + len(splits.validation) == 5
+    assert len(splits.test) == 1
 
 
 @pytest.mark.parametrize(("color", "channels"), [("auto", 1), ("rgb", 3), ("grey", 1)])
@@ -127,7 +238,7 @@ def test_a_corrupt_image_among_good_ones_is_named(photos: Path) -> None:
 
 def test_a_sixteen_bit_image_is_refused_rather_than_clipped(photos: Path) -> None:
     Image.fromarray(np.full((40, 40), 4000, dtype=np.uint16)).save(photos / "deep.png")
-    with pytest.raises(DatasetError, match=r"deep\.png has mode I;16"):
+    with pytest.raises(DatasetError, match=r"deep\.png has 16 bits a channel"):
         load_splits(folder_config(photos))
 
 

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdmodels.config import make_trial
-from rdmodels.model.codec import Codec
+from rdmodels.config import TrialConfig, make_trial
+from rdmodels.model.codec import Codec, CodecOutput
 from rdmodels.model.context import ContextModel, MaskedConv, cross_entropy_bits
 from rdmodels.model.importance import importance_mask
-from rdmodels.model.loss import rate_distortion_loss
+from rdmodels.model.loss import Loss, image_distortion, rate_distortion_loss
 from rdmodels.model.quantizer import Quantizer
 
 PAD = torch.tensor(-2.0)
@@ -110,12 +110,17 @@ def test_any_size_comes_back_in_its_own_shape(
     assert out.x_hat.max() <= 1
 
 
+def loss_of(x: torch.Tensor, out: CodecOutput, config: TrialConfig) -> Loss:
+    beta, h_target = torch.tensor(config.beta), torch.tensor(config.h_target)
+    return rate_distortion_loss(x, out, beta, h_target, config.distortion)
+
+
 def gradients(codec: Codec, values: dict[str, object]) -> dict[str, bool]:
     config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **values})
     x = torch.rand(2, 1, 16, 16)
     codec.zero_grad()
     out = codec(x)
-    (rate_distortion_loss(x, out, config).objective - (out.x_hat - x).square().mean()).backward()
+    (loss_of(x, out, config).objective - (out.x_hat - x).square().mean()).backward()
     parts = {
         "encoder": codec.encoder,
         "decoder": codec.decoder,
@@ -152,7 +157,18 @@ def test_the_loss_is_the_papers() -> None:
     codec = Codec(config, [0.5], [0.3])
     x = torch.rand(2, 1, 16, 16)
     out = codec(x)
-    loss = rate_distortion_loss(x, out, config)
+    loss = loss_of(x, out, config)
     h_soft = (out.bits.mean() + (out.bits * out.importance).mean()) / 2
     expected = (out.x_hat - x).square().mean() + 0.3 * max(h_soft.item() - 0.5, 0)
     assert torch.allclose(loss.total, expected)
+    assert torch.allclose(loss.distortion, (out.x_hat - x).square().mean())
+    assert torch.allclose(loss.bits_per_symbol, out.bits.mean())
+    assert torch.allclose(loss.objective, expected + out.bits.mean())
+
+
+def test_ms_ssim_is_minimised_as_one_minus_it() -> None:
+    x = torch.rand(2, 3, 176, 176)
+    near, far = (x + scale * torch.randn_like(x) for scale in (0.01, 0.2))
+    distances = [image_distortion(x, each.clamp(0, 1), "ms_ssim").item() for each in (near, far)]
+    assert 0 < distances[0] < distances[1] < 1
+    assert image_distortion(x, x, "ms_ssim").item() == pytest.approx(0, abs=1e-6)

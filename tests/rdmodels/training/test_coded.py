@@ -1,16 +1,17 @@
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rdmodels.coding.bitstream import compress_batch
+from rdmodels.coding.bitstream import compress, compress_batch
 from rdmodels.coding.coding_model import CodingModel, load_coding_model
 from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
 from rdmodels.errors import EvaluationError
-from rdmodels.results.images import write_images
+from rdmodels.results.images import VALIDATION_IMAGES, ImageResult, read_images, write_images
 from rdmodels.training import coded as coded_module
 from rdmodels.training.coded import evaluate_coded
 from rdmodels.training.evaluation import evaluate
@@ -37,13 +38,81 @@ def test_the_rate_is_that_of_the_written_stream(model: CodingModel, digits: Spli
 def test_the_estimate_stands_beside_it_and_is_close(model: CodingModel, digits: Splits) -> None:
     coded = evaluate_coded(model, digits.test)
     estimated = evaluate(model.codec, digits.test, model.config)
-    assert coded.metrics.bpp_estimated == pytest.approx(estimated.metrics.bpp, rel=1e-5)
-    assert estimated.metrics.bpp_estimated is None
+    assert coded.metrics.bpp_estimated == pytest.approx(estimated.metrics.bpp_estimated, rel=1e-5)
+    assert estimated.metrics.bpp is None
+    assert estimated.metrics.bpp_standalone is None
     header = sum(image.bits_header or 0 for image in coded.images)
     symbols = sum(image.bits_estimated for image in coded.images)
     written = sum(image.bits_written or 0 for image in coded.images)
     assert written - header == pytest.approx(symbols, rel=0.01, abs=16)
     assert coded.metrics.mse == pytest.approx(estimated.metrics.mse, rel=1e-3)
+
+
+def test_an_image_pays_for_its_share_of_a_shared_stream(
+    model: CodingModel, digits: Splits
+) -> None:
+    images = evaluate_coded(model, digits.test).images
+    payloads = [(i.bits_written or 0) - (i.bits_header or 0) for i in images]
+    ratios = [bits / image.bits_estimated for bits, image in zip(payloads, images, strict=True)]
+    assert max(ratios) == pytest.approx(min(ratios))
+    assert max(payloads) > 1.1 * min(payloads)
+    assert len({image.bits_header for image in images}) == 1
+
+
+def test_the_stand_alone_rate_is_that_of_a_stream_for_each(
+    model: CodingModel, digits: Splits
+) -> None:
+    coded = evaluate_coded(model, digits.test)
+    for image, pixels in list(zip(coded.images, digits.test.images, strict=True))[::7]:
+        assert image.bits_standalone == 8 * len(compress(model, pixels))
+    rates = [(image.bits_standalone or 0) / image.pixels for image in coded.images]
+    assert coded.metrics.bpp_standalone == pytest.approx(sum(rates) / len(rates))
+    assert coded.metrics.bpp is not None
+    assert coded.metrics.bpp_standalone > 1.2 * coded.metrics.bpp
+
+
+def test_a_stream_of_its_own_that_comes_back_changed_fails_loudly(
+    model: CodingModel, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = coded_module.decompress_each
+    monkeypatch.setattr(coded_module, "decompress_each", lambda *a: 5 - honest(*a))
+    with pytest.raises(EvaluationError, match="a stream each came back changed"):
+        evaluate_coded(model, digits.test.take(range(3)))
+
+
+def test_images_up_to_64_by_64_share_and_larger_ones_do_not() -> None:
+    for side, streams in ((64, 1), (65, 3)):
+        images = ImageSet(np.zeros((3, 1, 64, side), np.uint8), ("a", "b", "c"))
+        assert len(list(coded_module._streams(images))) == streams
+    mixed = (np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 16), np.uint8))
+    assert len(list(coded_module._streams(ImageSet(mixed, ("a", "b"))))) == 2
+
+
+@pytest.mark.parametrize(("excess", "fails"), [(0.9995, False), (1.01, True)])
+def test_more_bits_than_raw_coding_takes_are_refused(
+    excess: float, fails: bool, small_config: TrialConfig
+) -> None:
+    symbols = 1_000_000
+    raw = symbols * small_config.bits_per_raw_symbol
+    image = ImageResult(
+        "x",
+        100,
+        symbols,
+        raw,
+        0.1,
+        10.0,
+        None,
+        None,
+        None,
+        bits_written=raw * excess + 800,
+        bits_header=800,
+        stream_images=1,
+    )
+    if fails:
+        with pytest.raises(EvaluationError, match="more than raw coding takes"):
+            coded_module._check_written([image], small_config)
+    else:
+        coded_module._check_written([image], small_config)
 
 
 def test_large_images_have_a_stream_each(tmp_path: Path, small_config: TrialConfig) -> None:
@@ -66,6 +135,9 @@ def test_large_images_have_a_stream_each(tmp_path: Path, small_config: TrialConf
     finish(tmp_path / "model", splits)
     table = pq.read_table(tmp_path / "model" / "test.parquet").to_pylist()
     assert [row["name"] for row in table] == list(splits.test.names)
+    validation = read_images(tmp_path / "model" / VALIDATION_IMAGES)
+    assert [image.name for image in validation] == list(splits.validation.names)
+    assert validation[0].bits_standalone == validation[0].bits_written
     for row in table:
         assert row["stream_images"] == 1
         assert row["bits_written"] % 8 == 0

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rdmodels import checkpoint
+from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES, read_images
 from tests.conftest import write_photo
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +97,7 @@ def test_train_resume_and_evaluate(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1, 2]
-    assert {"train/loss", "val/bpp", "val/psnr_db"} <= set(records[0])
+    assert {"train/loss", "val/bpp_estimated", "val/psnr_db"} <= set(records[0])
 
     again = rdsweep("train", *TINY, "--output", "models/one", cwd=tmp_path)
     assert again.returncode == 2
@@ -140,3 +142,21 @@ def test_photographs_are_trained_on_and_evaluated_whole(tmp_path: Path) -> None:
     done = rdsweep("train", *folder, *tiny, "--output", "model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test" in done.stdout
+
+    done = rdsweep("evaluate", "model", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    data = checkpoint.read_config(tmp_path / "model").data
+    known = {image.name for image in read_images(tmp_path / "model" / VALIDATION_IMAGES)}
+    known |= {image.name for image in read_images(tmp_path / "model" / TEST_IMAGES)}
+    learned_from = sorted({file.name for file in (tmp_path / "photos").iterdir()} - known)
+    assert len(learned_from) == data.train.images
+    (tmp_path / "photos" / learned_from[0]).unlink()
+    changed = f"train ({data.train.images} images, now {data.train.images - 1})"
+    done = rdsweep("evaluate", "model", cwd=tmp_path)
+    assert done.returncode == 0
+    assert (
+        f"warning: model: the images have changed since it was trained: {changed}" in done.stderr
+    )
+    done = rdsweep("train", "--resume", "model", "--epochs", "3", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"have changed since model/checkpoint.safetensors was written: {changed}" in done.stderr

@@ -10,9 +10,11 @@ from PIL import Image
 
 from analysis.frontier import frontier
 from analysis.store.runs import Sweep, read_sweep
+from rdmodels.coding.bitstream import compress_batch
 from rdmodels.coding.coding_model import load_coding_model
 from rdmodels.data.splits import load_splits
 from rdmodels.training.reconstructions import reconstruct
+from sweep.models.lookup import pick_point
 from tests.conftest import write_photo
 from tests.sweep.cli.test_cli import rdsweep
 from tests.sweep.run.test_launch import write_config
@@ -102,7 +104,7 @@ def test_the_rate_on_the_frontier_is_bytes(root: Path, trial_id: str) -> None:
     sweep = root / "sweeps" / "one"
     info = json.loads((sweep / "sweep.json").read_text())
     config = json.loads((sweep / "trials" / trial_id / "config.json").read_text())
-    assert info["distortion"] == config["distortion"]
+    assert info["distortion"] == config["trial"]["distortion"]
     (row,) = read_sweep(sweep).trials.query("trial_id == @trial_id").to_dict("records")
     sources = sorted((root / "photos").glob("*.png"))
     done = rdsweep(
@@ -111,7 +113,9 @@ def test_the_rate_on_the_frontier_is_bytes(root: Path, trial_id: str) -> None:
     assert done.returncode == 0, done.stderr
     from rdmodels.config import make_trial
 
-    names = load_splits(make_trial({**config, "dataset": f"folder:{root / 'photos'}"})).test.names
+    names = load_splits(
+        make_trial({**config["trial"], "dataset": f"folder:{root / 'photos'}"})
+    ).test.names
     rates = []
     for name in names:
         with Image.open(root / "photos" / name) as image:
@@ -119,6 +123,37 @@ def test_the_rate_on_the_frontier_is_bytes(root: Path, trial_id: str) -> None:
         rates.append(8 * (root / "all" / f"{Path(name).stem}.rdi").stat().st_size / pixels)
     assert row["test_bpp"] == pytest.approx(sum(rates) / len(rates))
     assert row["test_bpp_estimated"] < row["test_bpp"]
+
+
+def test_numbered_images_of_a_stream_replace_nothing_unasked(
+    root: Path, model: str, trial_id: str
+) -> None:
+    coder = load_coding_model(root / "sweeps" / "one" / "trials" / trial_id)
+    pixels = np.zeros((2, 3, 16, 16), np.uint8)
+    (root / "two.rdi").write_bytes(compress_batch(coder, pixels))
+    (root / "many").mkdir()
+    (root / "many" / "two-00001.png").write_text("mine")
+    decompress = ["decompress", "two.rdi", "--model", model, "-o", "many"]
+    done = rdsweep(*decompress, cwd=root)
+    assert done.returncode == 2
+    assert "two-00001.png is there already" in done.stderr
+    assert [file.name for file in (root / "many").iterdir()] == ["two-00001.png"]
+    done = rdsweep(*decompress, "--overwrite", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (root / "many").iterdir()) == [
+        "two-00000.png",
+        "two-00001.png",
+    ]
+    assert (root / "many" / "two-00001.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rate_takes_the_highest_point_that_is_not_above_it(root: Path) -> None:
+    directory = root / "sweeps" / "one"
+    members = frontier(read_sweep(directory).trials, "mse")
+    for trial, rate in zip(members["trial_id"], members["val_bpp"], strict=True):
+        assert pick_point(directory, repr(rate)) == trial
+        assert pick_point(directory, str(rate * (1 + 1e-9))) == trial
+    assert pick_point(directory, "1000") == members["trial_id"].iloc[-1]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from sweep.run.callback import SweepCallback
 from sweep.run.progress import SweepProgress
 from sweep.search.study import SweepStudy
+from tests.conftest import CORNER
 from tests.sweep.run.test_ending import FINAL, SPEC, study
 
 __all__ = ["study"]
@@ -18,7 +19,9 @@ __all__ = ["study"]
 @pytest.fixture
 def callback(study: SweepStudy, tmp_path: Path) -> SweepCallback:
     study.ask()
-    return SweepCallback(SPEC, tmp_path, study, SweepProgress(trials=4, epochs_each=2))
+    return SweepCallback(
+        SPEC, tmp_path, study, SweepProgress(trials=4, epochs_each=2, corner=CORNER)
+    )
 
 
 def trial_of(directory: Path, number: int, report: dict[str, Any] | None = None) -> Any:

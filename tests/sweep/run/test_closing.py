@@ -18,6 +18,7 @@ from sweep.run.closing import OpenSweep
 from sweep.run.launch import run_sweep
 from sweep.run.progress import SweepProgress
 from sweep.search.study import STUDY_FILE, SweepStudy
+from tests.conftest import CORNER, DATA
 from tests.sweep.search.test_search import spec_with
 from tests.sweep.spec.test_spec import BASE
 
@@ -44,12 +45,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def info(directory: Path, store: str) -> SweepInfo:
-    return open_sweep(SPEC, BASE, directory, store)
+    return open_sweep(SPEC, BASE, directory, store, CORNER, DATA)
 
 
 @pytest.fixture
 def progress() -> SweepProgress:
-    return SweepProgress(trials=2, epochs_each=1)
+    return SweepProgress(trials=2, epochs_each=1, corner=CORNER)
 
 
 def runs_of(info: SweepInfo) -> dict[str, Run]:
@@ -152,7 +153,7 @@ def test_a_sweep_is_complete_when_all_its_trials_are_done(
         study.fail("t0000", "ValueError: why")
         if told == 2:
             study.prune("t0001", {})
-    assert sweep.unsent == 0
+    assert sweep.delivery == (0, 0)
     runs = runs_of(info)
     assert runs["sweep"].data.tags["status"] == status
     # An end that nobody has written yet is written from the study.

@@ -25,7 +25,7 @@ def study(tmp_path: Path) -> SweepStudy:
     assert proposal is not None
     spool = Spool(tmp_path, "t0000")
     write_start(spool, "t0000", SPEC.base, proposal.overrides)
-    spool.metrics({"val/bpp": 0.6}, 0)
+    spool.metrics({"val/bpp_estimated": 0.6}, 0)
     spool.metrics({"best/bpp": 0.5, "test/bpp": 0.52})
     spool.model(tmp_path / "trials" / "t0000", ["model.safetensors"])
     files = tmp_path / "trials" / "t0000"

@@ -7,6 +7,7 @@ import pytest
 from analysis.frontier import hypervolume
 from sweep.run.progress import Point, Standing, SweepProgress, standing_of
 from sweep.search.study import EndedTrial, SweepStudy
+from tests.conftest import CORNER
 from tests.sweep.search.test_search import spec_with
 
 SPEC = spec_with("search={sampler: random, trials: 7}")
@@ -28,19 +29,18 @@ def sweep_under_way(directory: Path) -> SweepStudy:
 
 def test_how_far_a_sweep_is_comes_from_its_study_alone(tmp_path: Path) -> None:
     study = sweep_under_way(tmp_path)
-    standing = standing_of(study.ended_trials(), SPEC)
+    standing = standing_of(study.ended_trials(), CORNER)
     assert (standing.complete, standing.pruned) == (3, 1)
     assert (standing.failed, standing.stopped, standing.done) == (1, 1, 5)
     assert standing.points == (Point("t0000", 0.5, 20.0), Point("t0001", 0.6, 19.0))
-    corner = SPEC.hypervolume_reference.model_dump()
-    assert standing.hypervolume == hypervolume([(0.5, 20.0), (0.6, 19.0)], corner) > 0
+    assert standing.hypervolume == hypervolume([(0.5, 20.0), (0.6, 19.0)], CORNER) > 0
     assert standing.errors == ("t0004: ValueError: why",)
     again = SweepStudy(tmp_path, "x", SPEC)
-    assert standing_of(again.ended_trials(), SPEC) == standing
+    assert standing_of(again.ended_trials(), CORNER) == standing
     # What ends later is seen by both, and by the order in which trials were proposed.
     again.complete("t0006", 0.4, 0.03, 18.0)
     for each in (study, again):
-        later = standing_of(each.ended_trials(), SPEC)
+        later = standing_of(each.ended_trials(), CORNER)
         assert [point.trial_id for point in later.points] == ["t0000", "t0001", "t0006"]
         assert later.complete == 4
 
@@ -48,7 +48,7 @@ def test_how_far_a_sweep_is_comes_from_its_study_alone(tmp_path: Path) -> None:
 def test_a_sweep_that_has_not_begun_stands_at_nothing(tmp_path: Path) -> None:
     study = SweepStudy(tmp_path, "x", SPEC)
     study.ask()
-    assert standing_of(study.ended_trials(), SPEC) == Standing()
+    assert standing_of(study.ended_trials(), CORNER) == Standing()
     assert Standing().front() == []
 
 
@@ -68,13 +68,13 @@ def test_three_thousand_trials_are_counted_in_no_time() -> None:
     seconds = []
     for _ in range(5):
         started = time.process_time()
-        assert standing_of(ended, SPEC).complete == 3000
+        assert standing_of(ended, CORNER).complete == 3000
         seconds.append(time.process_time() - started)
     assert min(seconds) < 0.1
 
 
 def test_time_left_is_that_of_the_epochs_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    progress = SweepProgress(trials=5, epochs_each=10, started=100.0)
+    progress = SweepProgress(trials=5, epochs_each=10, corner=CORNER, started=100.0)
     assert (progress.epochs_left, progress.seconds_left) == (50, None)
     progress.standing = Standing(complete=1, failed=1)
     progress.running["t0002"] = 0

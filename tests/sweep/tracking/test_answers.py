@@ -67,7 +67,7 @@ def test_of_a_rejected_batch_only_the_bad_record_is_quarantined(
     spool = Spool(sweep, "t0000")
     spool.start("t0000", {"beta": 0.1}, {})
     for step in range(7):
-        spool.metrics({"val/bpp": 12345.0 if step == bad else float(step)}, step)
+        spool.metrics({"val/bpp_estimated": 12345.0 if step == bad else float(step)}, step)
     spool.end("complete")
     server.answer(400, containing=MARK)
     assert remote.flush()
@@ -94,7 +94,7 @@ def test_an_answer_about_some_runs_keeps_no_other_from_being_sent(
     sweep: Path, server: Server, remote: Flusher
 ) -> None:
     for spool in spool_trials(sweep, "a1", "a2", "a3", "a4"):
-        spool.metrics({"val/bpp": 12345.0}, 1)
+        spool.metrics({"val/bpp_estimated": 12345.0}, 1)
     spool_trials(sweep, "b1", "b2")
     server.answer(500, containing=MARK)
     assert not remote.flush()
@@ -106,7 +106,7 @@ def test_the_stores_own_trouble_ends_the_round_and_the_next_begins_behind(
     sweep: Path, server: Server, remote: Flusher
 ) -> None:
     for spool in spool_trials(sweep, "a1", "a2"):
-        spool.metrics({"val/bpp": 12345.0}, 1)
+        spool.metrics({"val/bpp_estimated": 12345.0}, 1)
     spool_trials(sweep, "b1")
     server.answer(HANG_UP, containing=MARK)
     assert not remote.flush()
@@ -255,7 +255,7 @@ def test_an_outage_is_told_once(
     assert caplog.text.count("does not take t0000 now") == 1
     server.fault = None
     assert remote.flush()
-    spool.metrics({"val/bpp": 0.5}, 1)
+    spool.metrics({"val/bpp_estimated": 0.5}, 1)
     server.answer(401)
     remote.flush()
     assert caplog.text.count("does not take t0000 now") == 2
@@ -271,7 +271,7 @@ def test_a_run_that_was_removed_for_good_is_final_but_not_in_a_store_that_lacks_
     run_id = run_of(remote, "t0000").info.run_id
     remote.client.delete_run(run_id)
     handlers._get_tracking_store()._hard_delete_run(run_id)
-    spool.metrics({"val/bpp": 0.5}, 1)
+    spool.metrics({"val/bpp_estimated": 0.5}, 1)
     other = Flusher(sweep, server.uri, remote.experiment_id, "0" * 32, "s1")
     assert not other.flush()
     assert count_records(sweep) == (1, 0)

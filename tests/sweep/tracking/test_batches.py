@@ -114,9 +114,9 @@ def test_a_trial_is_one_request_with_the_timestamps_and_steps_of_its_records(
     assert server.count("/runs/update") == 1
     run = run_of(remote, "t0000")
     records = [line.record for line in read_spool(spool.path, 0)]
-    history = remote.client.get_metric_history(run.info.run_id, "val/bpp")
+    history = remote.client.get_metric_history(run.info.run_id, "val/bpp_estimated")
     assert sorted((each.step, each.timestamp, each.value) for each in history) == [
-        (record["step"], record["timestamp_ms"], record["metrics"]["val/bpp"])
+        (record["step"], record["timestamp_ms"], record["metrics"]["val/bpp_estimated"])
         for record in records[1:-2]
     ]
     assert run.data.params == {"beta": "0.1", "width": "8"}
@@ -242,7 +242,7 @@ def test_the_offset_is_behind_what_has_been_sent(
     (sweep / "file.txt").write_text("x")
     spool.artifact(sweep / "file.txt")
     for step in range(left):
-        spool.metrics({"val/bpp": 12345.0}, 1 + step)
+        spool.metrics({"val/bpp_estimated": 12345.0}, 1 + step)
     server.answer(500, containing=b"12345.0")
     assert not remote.flush()
     assert remote.pending() == left
@@ -266,7 +266,7 @@ def test_a_file_that_is_gone_or_no_image_is_quarantined_alone(
     spool.image(sweep / "torn.png", "torn")
     spool.artifact(sweep / "gone.txt")
     spool.model(sweep, ["gone.safetensors"])
-    spool.metrics({"val/bpp": 0.5}, 1)
+    spool.metrics({"val/bpp_estimated": 0.5}, 1)
     assert flusher.close() == (0, 3)
     reasons = [entry["error"] for entry in quarantined(spool.path).values()]
     assert [name in reason for name, reason in zip(("torn", "gone", "gone"), reasons, strict=True)]

@@ -17,6 +17,7 @@ from sweep.tracking import store
 from sweep.tracking.lock import try_lock
 from sweep.tracking.spool import FOLDER, LOCK
 from tests.analysis.tracked import empty_store
+from tests.conftest import CORNER, DATA
 from tests.sweep.tracking.tracked import Server, spool_trial
 
 VALUES: dict[str, Any] = {
@@ -32,6 +33,7 @@ from pathlib import Path
 from rdmodels.errors import RdsweepError
 from sweep.directory import open_sweep
 from sweep.spec.spec import make_spec
+from tests.conftest import CORNER, DATA
 from tests.sweep.tracking.test_opening import VALUES
 
 ready, others, directory = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
@@ -40,7 +42,7 @@ ready.touch()
 while not others.exists():
     time.sleep(0.001)
 try:
-    print(open_sweep(spec, VALUES, directory, None).experiment_id)
+    print(open_sweep(spec, VALUES, directory, None, CORNER, DATA).experiment_id)
 except RdsweepError as error:
     print(type(error).__name__, error)
 """
@@ -92,11 +94,11 @@ def test_a_store_that_does_not_answer_leaves_the_directory_as_it_was(
         directory.mkdir(parents=True)
     server.answer(503, to="")
     with pytest.raises(TrackingError, match="does not answer"):
-        open_sweep(make_spec(VALUES), VALUES, directory, server.uri)
+        open_sweep(make_spec(VALUES), VALUES, directory, server.uri, CORNER, DATA)
     assert directory.exists() == there
     assert not there or not list(directory.iterdir())
     server.fault = None
-    open_sweep(make_spec(VALUES), VALUES, directory, server.uri)
+    open_sweep(make_spec(VALUES), VALUES, directory, server.uri, CORNER, DATA)
     assert [path.name for path in directory.iterdir()] == ["sweep.json"]
 
 
@@ -214,7 +216,7 @@ def test_a_database_that_somebody_else_is_making_is_not_waited_for_for_ever(
 
 def test_what_an_earlier_launch_left_is_sent_and_counted(tmp_path: Path, server: Server) -> None:
     directory = tmp_path / "sweeps" / "a"
-    open_sweep(make_spec(VALUES), VALUES, directory, server.uri)
+    open_sweep(make_spec(VALUES), VALUES, directory, server.uri, CORNER, DATA)
     spool = spool_trial(directory)
     spool.artifact(directory / "gone.txt")
     with try_lock(directory / FOLDER / LOCK) as lock:  # type: ignore[union-attr]

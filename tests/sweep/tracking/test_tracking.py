@@ -34,7 +34,7 @@ def test_a_trial_arrives_with_params_metrics_tags_and_files(sweep: Path, flusher
     run = run_of(flusher, "t0000")
     assert run.info.status == "FINISHED"
     assert run.data.params == {"beta": "0.1", "width": "8"}
-    assert run.data.metrics["val/bpp"] == pytest.approx(1 / 3)
+    assert run.data.metrics["val/bpp_estimated"] == pytest.approx(1 / 3)
     tags = run.data.tags
     assert (tags["role"], tags["status"], tags["sweep_id"]) == ("trial", "complete", "s1")
     assert tags["mlflow.parentRunId"] == flusher.parent_run_id
@@ -55,7 +55,7 @@ def test_sending_twice_changes_nothing(sweep: Path, flusher: Flusher) -> None:
     spool.path.with_suffix(".state.json").unlink()
     assert flusher.flush()
     run = run_of(flusher, "t0000")
-    history = flusher.client.get_metric_history(run.info.run_id, "val/bpp")
+    history = flusher.client.get_metric_history(run.info.run_id, "val/bpp_estimated")
     assert [metric.step for metric in history] == [0, 1, 2]
 
 
@@ -93,7 +93,7 @@ def test_a_torn_line_is_passed_over_and_the_next_writer_goes_on(sweep: Path) -> 
 def test_only_known_finite_metrics_enter_the_spool(sweep: Path) -> None:
     spool = Spool(sweep, "t0000")
     spool.start("t0000", {}, {})
-    spool.metrics({"val/bpp": math.inf, "val/mse": math.nan, "val/ssim": 0.5})
+    spool.metrics({"val/bpp_estimated": math.inf, "val/mse": math.nan, "val/ssim": 0.5})
     last = last_record(spool.path)
     assert last is not None
     assert last["metrics"] == {"val/ssim": 0.5}
@@ -107,9 +107,9 @@ def test_what_the_store_rejects_is_quarantined_and_the_rest_goes_on(
     spool = spool_trial(sweep, epochs=1)
     spool.start("again", {"beta": "0.2"}, {})  # MLflow refuses to change a parameter
     spool.artifact(sweep / "not-there.png")
-    spool.metrics({"val/bpp": 0.25}, 1)
+    spool.metrics({"val/bpp_estimated": 0.25}, 1)
     assert flusher.close() == (0, 2)
-    assert run_of(flusher, "t0000").data.metrics["val/bpp"] == 0.25
+    assert run_of(flusher, "t0000").data.metrics["val/bpp_estimated"] == 0.25
     records = [entry["record"] for entry in quarantined(spool.path).values()]
     assert [record["kind"] for record in records] == ["start", "artifact"]
 
@@ -156,7 +156,7 @@ def test_an_outage_loses_nothing(sweep: Path) -> None:
     finally:
         server.terminate()
         server.wait()
-    spool.metrics({"val/bpp": 0.1}, 2)
+    spool.metrics({"val/bpp_estimated": 0.1}, 2)
     assert not flusher.flush()
     assert flusher.pending() == 1
     server = start_server(database, "127.0.0.1", port)
@@ -168,5 +168,5 @@ def test_an_outage_loses_nothing(sweep: Path) -> None:
         server.wait()
     direct = MlflowClient(database)
     (run,) = direct.search_runs([flusher.experiment_id], "tags.trial_id = 't0000'")
-    history = direct.get_metric_history(run.info.run_id, "val/bpp")
+    history = direct.get_metric_history(run.info.run_id, "val/bpp_estimated")
     assert [metric.step for metric in history] == [0, 1, 2]

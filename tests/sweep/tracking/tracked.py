@@ -33,7 +33,9 @@ def run_of(flusher: Flusher, trial_id: str) -> Run:
     return run
 
 
-def history_of(flusher: Flusher, trial_id: str, key: str = "val/bpp") -> list[tuple[int, float]]:
+def history_of(
+    flusher: Flusher, trial_id: str, key: str = "val/bpp_estimated"
+) -> list[tuple[int, float]]:
     """The steps and values of a trial's metric, as often as they were stored."""
     run = run_of(flusher, trial_id)
     history = flusher.client.get_metric_history(run.info.run_id, key)
@@ -44,7 +46,7 @@ def spool_trial(sweep: Path, trial_id: str = "t0000", epochs: int = 3) -> Spool:
     spool = Spool(sweep, trial_id)
     spool.start(f"{trial_id} beta=0.1", {"beta": 0.1, "width": 8}, {"note": "x"})
     for epoch in range(epochs):
-        spool.metrics({"val/bpp": 1.0 / (epoch + 1), "val/psnr_db": 20.0 + epoch}, epoch)
+        spool.metrics({"val/bpp_estimated": 1.0 / (epoch + 1), "val/psnr_db": 20.0 + epoch}, epoch)
     return spool
 
 

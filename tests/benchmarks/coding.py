@@ -22,14 +22,15 @@ from PIL import Image
 from torch import Tensor
 
 from rdmodels.coding import bitstream
-from rdmodels.coding.coding_model import CodingModel
+from rdmodels.coding.coding_model import CodingModel, make_coding_model
+from rdmodels.coding.container import read_header
 from rdmodels.coding.conversion import calibration_symbols, convert_context
 from rdmodels.coding.entropy import decode_symbols, encode_symbols
 from rdmodels.coding.fronts import LatentShape
 from rdmodels.coding.parallel_pass import pmfs_by_channel
+from rdmodels.coding.range_coder import RangeDecoder, RangeEncoder
 from rdmodels.config import make_trial
 from rdmodels.data.splits import Splits, load_splits
-from rdmodels.model.autoencoder import Decoder, Encoder
 from rdmodels.model.storage import load_codec
 from rdmodels.training.fit import fit
 
@@ -61,9 +62,9 @@ def train(name: str, values: dict[str, object], directory: Path) -> Trained:
     print(
         f"{name}: {config.epochs} epochs in {time.perf_counter() - started:.0f} s,"
         f" C = {config.num_latent_channels}, k = {config.context_features},"
-        f" {record.val.bits_per_symbol:.3f} bits per symbol"
+        f" {record.val.bits_per_symbol_estimated:.3f} bits per symbol"
     )
-    return Trained(name, bitstream.make_coding_model(codec, integer, config), splits)
+    return Trained(name, make_coding_model(codec, integer, config), splits)
 
 
 def train_small(data_dir: Path | None, directory: Path) -> Trained:
@@ -166,10 +167,10 @@ def single_symbol_seconds(model: CodingModel, symbols: Tensor) -> float:
         *_, last = pmfs_by_channel(integer, patch)
         return last[0, 4, 4:5].numpy().astype(np.float64)
 
-    encoder = Encoder()
+    encoder = RangeEncoder()
     for place in places:
         encoder.put(symbols[0][place].reshape(1).numpy().astype(np.int32), pmf(*place))
-    decoder = Decoder(encoder.finish())
+    decoder = RangeDecoder(encoder.finish())
     torch.set_num_threads(1)
     started = time.perf_counter()
     decoded = [int(decoder.get(pmf(*place))[0]) for place in places]
@@ -211,7 +212,7 @@ def report_batching(trained: Trained) -> None:
     streams = [bitstream.compress(model, image) for image in images]
     part = streams[:SINGLE_IMAGES]
     alone = len(part) / seconds(lambda: [bitstream.decompress(model, one) for one in part])
-    header = bitstream.read_header(streams[0])
+    header = read_header(streams[0])
     total = sum(map(len, streams))
     print(
         f"(c) {len(images)} images of 28x28: {batched:.0f} images/s decoded from one stream,"

@@ -19,19 +19,19 @@ from rdmodels.config import make_trial
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.results.trial import EpochRecord
 from rdmodels.training import evaluation
-from rdmodels.training import fit as training
+from rdmodels.training import fit as fit_module
 
 
 def train(values: dict[str, object], splits: Splits, *, reestimate: bool) -> list[EpochRecord]:
     config = make_trial(values)
     directory = tempfile.TemporaryDirectory()
     # The guard that fails a bad evaluation is what this measures the need of.
-    unguarded = mock.patch.object(evaluation, "_check")
+    unguarded = mock.patch.object(evaluation, "check_figures")
     running: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if not reestimate:
-        running = mock.patch.object(training, "reestimate_batch_norm")
+        running = mock.patch.object(fit_module, "reestimate_batch_norm")
     with directory as path, unguarded, running:
-        return list(training.fit(config, splits, Path(path)))
+        return list(fit_module.fit(config, splits, Path(path)))
 
 
 def main() -> None:
@@ -68,9 +68,9 @@ def main() -> None:
             trial = {**base, **values, "seed": seed}
             records = train(trial, splits, reestimate=reestimate)
             raw = make_trial(trial).bits_per_raw_symbol
-            worst = max(worst, *(record.val.bits_per_symbol / raw for record in records))
+            worst = max(worst, *(record.val.bits_per_symbol_estimated / raw for record in records))
             last = records[-1].val
-            figures.append(f"{last.bpp:.3f} bpp {last.psnr_db or 0:.2f} dB")
+            figures.append(f"{last.bpp_estimated:.3f} bpp {last.psnr_db or 0:.2f} dB")
             final.setdefault(name, []).append(last.loss)
         ratio = statistics.median(final[name]) / statistics.median(final["group"])
         print(f"{name:>20}: worst rate / raw coding {worst:5.2f}", end="  ")

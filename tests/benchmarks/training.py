@@ -27,7 +27,7 @@ from rdmodels.data.splits import load_splits
 from rdmodels.model.autoencoder import Decoder, Encoder, make_norm
 from rdmodels.model.importance import importance_mask
 from rdmodels.training.start import make_codec, make_optimiser
-from rdmodels.training.step import train_step
+from rdmodels.training.step import step_options, train_step
 
 
 class PlainConv3d(nn.Conv3d):
@@ -135,6 +135,11 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
     optimiser = make_optimiser(codec, config)
     data = TrainingBatches(train, config, device)
     batches = data.epoch(0)
+    options = step_options(config)
+    values = (
+        torch.tensor(config.beta, device=device),
+        torch.tensor(config.h_target, device=device),
+    )
 
     def step() -> int:
         nonlocal batches
@@ -142,7 +147,7 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
         if x is None:
             batches = data.epoch(1)
             x = next(batches)
-        train_step(codec, optimiser, x, config)
+        train_step(codec, optimiser, x, *values, options)
         return len(x)
 
     return step

@@ -80,3 +80,9 @@ def test_only_cpus_that_this_process_may_use_count() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1"], done.stderr
+
+
+def test_a_share_that_rounds_down_still_fills_its_gpu() -> None:
+    # 1 / (1 / 93) is 92.99…
+    assert int(1 / (1 / 93)) == 92
+    assert trials_on(node(cpus=100, gpus=1), Resources(cpu=1, gpu=1 / 93)) == 93

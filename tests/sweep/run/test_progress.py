@@ -87,3 +87,10 @@ def test_time_left_is_that_of_the_epochs_to_come(monkeypatch: pytest.MonkeyPatch
     assert progress.seconds_left == pytest.approx(30 / 3 * 22)
     progress.standing = Standing(complete=5)
     assert progress.epochs_left == 0
+
+
+def test_every_kind_of_end_is_counted_as_its_own() -> None:
+    statuses = ["complete"] * 4 + ["pruned"] * 3 + ["failed"] * 2 + ["stopped"]
+    ended = [EndedTrial(f"t{i:04d}", {}, status) for i, status in enumerate(statuses)]  # type: ignore[arg-type]
+    standing = standing_of(ended, CORNER)
+    assert (standing.complete, standing.pruned, standing.failed, standing.stopped) == (4, 3, 2, 1)

@@ -1,5 +1,6 @@
 """What a run's tags say of the code that made it."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def tags_and_git_calls(site: Path, tmp_path: Path) -> tuple[dict[str, str], list
     said = subprocess.check_output(
         [sys.executable, "-c", SAY], env=environment, cwd=tmp_path, text=True
     )
-    tags: dict[str, str] = eval(said)
+    tags: dict[str, str] = ast.literal_eval(said)
     return tags, log.read_text().split()
 
 

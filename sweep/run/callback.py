@@ -21,7 +21,6 @@ class SweepCallback(tune.Callback):  # type: ignore[misc]
     def __init__(
         self, spec: SweepSpec, directory: Path, study: SweepStudy, progress: SweepProgress
     ) -> None:
-        self.spec = spec
         self.base = spec.base
         self.directory = directory
         self.study = study

@@ -30,6 +30,7 @@ FOLDER_PREFIX = "folder:"
 
 
 Distortion = Literal["mse", "ms_ssim"]
+RateControl = Literal["controller", "hinge"]
 Model = TypeVar("Model", bound=BaseModel)
 
 ORIGINAL_DISTORTION_SCALE: dict[str, float] = {"mse": 255.0**2, "ms_ssim": 5000.0}
@@ -90,20 +91,47 @@ class TrialConfig(BaseModel):
     normalisation: Literal["batch", "group"] = Field(
         "batch",
         description="after each inner convolution; batch statistics are re-estimated before each"
-        " evaluation, running ones lag behind (tests/benchmarks/normalisation.py compares)",
+        " evaluation, running ones lag behind",
     )
 
     # Loss
     distortion: Distortion = Field(
         "mse", description="MSE on [0, 1] or 1 - MS-SSIM, both computed before rounding to 8 bits"
     )
-    beta: float = Field(
-        0.1,
-        gt=0,
-        description="weight of the rate above h_target; 0.1 is the paper's for MS-SSIM, its 0.0038"
-        " for MSE leaves short trainings far above their target (tests/benchmarks/beta.py)",
+    rate_control: RateControl = Field(
+        "controller",
+        description="controller: a weight of the rate that is adjusted until the target is met;"
+        " hinge: the paper's fixed weight of the rate above the target",
     )
-    h_target: float = Field(1.0, gt=0, description="target rate in bits per latent symbol")
+    h_target: float | None = Field(
+        None,
+        gt=0,
+        description="target rate in bits per latent symbol; 1 if target_bpp is not given either",
+    )
+    target_bpp: float | None = Field(
+        None,
+        gt=0,
+        description="in its place, the target rate in written bits per pixel: headers and the"
+        " filling up of sides are accounted for",
+    )
+    beta: float = Field(
+        0.003,
+        gt=0,
+        description="controller: weight of the rate at the first step, how early the target is"
+        " enforced. hinge: weight of the rate above the target; the paper's is 0.1 for MS-SSIM,"
+        " 0.0038 for MSE, which leaves short trainings far above it",
+    )
+    rate_ramp: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps over which the weight of the rate grows from 0",
+    )
+    rate_trim: bool = Field(
+        True,
+        description="with the controller, after the last epoch: shift the importance map's logit"
+        " until validation meets the target",
+    )
     weight_decay: float = Field(
         0.005, ge=0, description="of the autoencoder's convolutions, in the released code's units"
     )
@@ -115,16 +143,52 @@ class TrialConfig(BaseModel):
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(30, ge=1)
     learning_rate: float = Field(
-        1e-3, gt=0, description="of the autoencoder; the paper's 8e-5 is for days on ImageNet"
+        2e-3, gt=0, description="of the autoencoder; the paper's 8e-5 is for days on ImageNet"
     )
     context_learning_rate: float = Field(
-        2e-3, gt=0, description="of the context model; the paper's 1e-4 likewise"
+        4e-3, gt=0, description="of the context model; the paper's 1e-4 likewise"
+    )
+    learning_rate_decay: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="share of the steps, the last ones, in which both rates fall"
+        " linearly to 0; 0 keeps them",
+    )
+    averaging: float = Field(
+        0.99,
+        ge=0,
+        lt=1,
+        description="decay, a step, of the running average of the weights that is evaluated and"
+        " kept; 0 keeps the last weights",
+    )
+    context_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of a batch's images whose rate a step computes; the context model is"
+        " most of a step otherwise",
+    )
+    gradient_clip: float | None = Field(
+        None, gt=0, description="largest norm of the autoencoder's gradient"
+    )
+    residual_init: float = Field(
+        0.0,
+        ge=0,
+        description="scale of what each residual block adds at the start: 0 begins with the skips"
+        " alone and learns far faster; the paper's is 1",
+    )
+    importance_bias: float = Field(
+        0.0,
+        description="of the importance map's logit at the start: 0 opens half of the channels",
     )
     seed: int = Field(0, ge=0, description="of the weights and of the order of the images")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16 runs the convolutions in mixed precision"
     )
-    channels_last: bool = Field(False, description="memory format of the convolutions")
+    channels_last: bool = Field(
+        True, description="memory format of the autoencoder's convolutions; False is slower"
+    )
 
     @field_validator("dataset")
     @classmethod
@@ -137,8 +201,17 @@ class TrialConfig(BaseModel):
         return name
 
     @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.h_target is not None and self.target_bpp is not None:
+            raise ValueError(
+                f"h_target ({self.h_target:g}) and target_bpp ({self.target_bpp:g}) say the same"
+                " thing twice: give one of them (null removes a field)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reachable_rate(self) -> Self:
-        if self.h_target > self.bits_per_raw_symbol:
+        if self.h_target is not None and self.h_target > self.bits_per_raw_symbol:
             raise ValueError(
                 f"h_target must be at most log2(num_centers) = {self.bits_per_raw_symbol:.3f} bits"
                 f" per symbol, which any {self.num_centers} symbols cost uncompressed;"

@@ -13,25 +13,28 @@ from rdmodels.results.sweep import SEARCHED
 if TYPE_CHECKING:
     from analysis.store.runs import Sweep
 
-FRONTIER_COLUMNS = (
-    *("trial_id", "run_id"),
-    *SEARCHED,
-    *("val_bpp", "val_psnr_db", "test_bpp", "test_psnr_db"),
-)
+FRONTIER_FIGURES = ("val_bpp", "val_psnr_db", "test_bpp", "test_psnr_db")
 OTHER_RATES = ("bpp_standalone", "bpp_estimated")
-TRIAL_COLUMNS = ("status", "epochs_done", "train_seconds")
-NOT_IN_TABLES = ("mse", "bits_per_symbol_estimated", "loss")
+TRIAL_COLUMNS = ("status", "epochs_done", "train_seconds", "training_share", "collapsed")
+NOT_IN_TABLES = (
+    *("mse", "bits_per_symbol_estimated", "loss"),
+    *("importance", "centers_used", "symbol_entropy"),
+)
 """Figures left to the hover texts and the JSON file."""
 
 
 def csv_columns(sweep: "Sweep") -> list[str]:
     """Columns of `frontier.csv`.
 
-    Fixed ones, other searched fields, what is maximised, the stand-alone and the estimated rates.
+    Fixed ones (beta, num_latent_channels and the target rate among them), other searched fields,
+    what is maximised, the stand-alone and the estimated rates, the rate over its target.
     """
     own = quality_of(sweep.info.distortion).name
-    more = [f"{split}_{name}" for name in (own, *OTHER_RATES) for split in SPLITS]
-    return list(dict.fromkeys([*FRONTIER_COLUMNS, *sweep.info.fields, *more]))
+    names = (own, *OTHER_RATES, "rate_over_target")
+    more = [f"{split}_{name}" for name in names for split in SPLITS]
+    usual, others = sweep.info.fields[: len(SEARCHED)], sweep.info.fields[len(SEARCHED) :]
+    fixed = ["trial_id", "run_id", *usual, *FRONTIER_FIGURES]
+    return list(dict.fromkeys([*fixed, *others, *more]))
 
 
 def differing_fields(models: pd.DataFrame) -> list[str]:

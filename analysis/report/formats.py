@@ -20,7 +20,12 @@ LABELS = {
     "ssim": "SSIM",
     "ms_ssim": "MS-SSIM",
     "ms_ssim_db": "MS-SSIM, dB",
+    "rate_over_target": "rate over target",
+    "importance": "importance",
+    "centers_used": "centers used",
+    "symbol_entropy": "bits per symbol without context",
     "train_seconds": "training time",
+    "training_share": "share of steps",
     "epochs_done": "epochs done",
     "trial_id": "trial",
 }
@@ -113,6 +118,9 @@ def numbers(values: "pd.Series[Any]") -> list[float | None]:
 
 DIGITS: dict[str, Callable[[float], str]] = {
     "seconds": duration,
+    "share": "{:.0%}".format,
+    "importance": "{:.1%}".format,
+    "over": "{:.3f}".format,
     "db": "{:.2f}".format,
     "ssim": "{:.4f}".format,
     "mse": "{:.3g}".format,

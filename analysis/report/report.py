@@ -77,11 +77,12 @@ def _html(sweep: Sweep, members: pd.DataFrame, data_change: str | None) -> str:
         trials=page.table(
             "trials",
             trials,
-            ["trial_id", "status", *fields, *figures, "epochs_done", "train_seconds"],
+            ["trial_id", "status", *fields, *figures, *TRIAL_COLUMNS[1:-1]],
             fields,
         ),
         pictures=pictures,
         pictured={each.name for each in pictures},
+        collapsed=records(trials[trials["collapsed"].notna()][["trial_id", "collapsed"]]),
         failures=records(failed[["trial_id", "status", "error"]].fillna("")),
         shared={k: v for k, v in sweep.shared.items() if k not in fields},
         conventions=conventions(),

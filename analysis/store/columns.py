@@ -10,13 +10,15 @@ FIGURES = tuple(key.removeprefix("test/") for key in metric_keys() if key.starts
 def trial_columns(info: SweepInfo) -> list[str]:
     """Columns of a sweep's trials, in order.
 
-    `val_*` are the figures of a complete trial's best checkpoint on validation images; of any
-    other trial, those of its latest epoch. `test_*` are the best checkpoint's on test images.
+    training_share: of the trial's time, that of training steps. collapsed: what is wrong with its
+    codec, missing where nothing is. `val_*` are the figures of a complete trial's best checkpoint
+    on validation images; of any other trial, those of its latest epoch. `test_*` are the best
+    checkpoint's on test images.
     """
     return [
         *("trial_id", "run_id", "status"),
         *info.fields,
-        *("epochs_done", "train_seconds"),
+        *("epochs_done", "train_seconds", "training_share"),
         *(f"{split}_{name}" for split in ("val", "test") for name in FIGURES),
-        "error",
+        *("collapsed", "error"),
     ]

@@ -121,7 +121,7 @@ def _frame(runs: Sequence[Run], info: SweepInfo) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     for name in info.fields:
         frame[name] = _typed([run.data.params.get(name) for run in runs], name)
-    text = ["trial_id", "run_id", "status", "error"]
+    text = ["trial_id", "run_id", "status", "collapsed", "error"]
     return frame.astype(dict.fromkeys(text, "str"))[trial_columns(info)]
 
 
@@ -142,6 +142,8 @@ def _row(run: Run) -> dict[str, Any]:
         "epochs_done": _epochs(run),
         "train_seconds": _figure(metrics.get("train/seconds")),
         **figures,
+        "training_share": _share(metrics),
+        "collapsed": tags.get("collapsed"),
         "error": tags.get("error"),
     }
 
@@ -150,10 +152,17 @@ def _figure(value: float | None) -> float:
     return value if value is not None and abs(value) < LARGEST_FIGURE else math.nan
 
 
+def _share(metrics: Mapping[str, float]) -> float:
+    """Of the trial's time so far, the share of training steps."""
+    spent = [_figure(value) for key, value in metrics.items() if key.startswith("seconds/")]
+    total = math.fsum(spent)
+    return _figure(metrics.get("seconds/training")) / total if total else math.nan
+
+
 def _typed(texts: Sequence[str | None], name: str) -> "pd.Series[Any]":
     """Logged parameters, which are texts, as integers, numbers, booleans or else texts."""
     texts = [None if text == "None" else text for text in texts]
-    if name in ("beta", "h_target"):
+    if name in ("beta", "h_target", "target_bpp"):
         return pd.Series([math.nan if t is None else float(t) for t in texts], dtype="float64")
     if set(texts) <= {"True", "False", None}:
         return pd.Series([t if t is None else t == "True" for t in texts], dtype="boolean")

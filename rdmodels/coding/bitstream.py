@@ -17,10 +17,10 @@ from torch import Tensor
 from rdmodels.coding.coding_model import CodingModel
 from rdmodels.coding.container import Header, pack, read_header
 from rdmodels.coding.entropy import (
-    decode_each,
     decode_symbols,
     encode_each,
     encode_symbols,
+    in_order,
 )
 from rdmodels.config import MAX_PIXELS, MAX_SIDE, coded_pixels
 from rdmodels.data.images import Pixels, to_float
@@ -79,42 +79,60 @@ def compress_symbols(model: CodingModel, symbols: Tensor, size: tuple[int, int])
         ConfigError: if that is more than a stream holds.
     """
     _check_size(len(symbols), *size)
-    payload = encode_symbols(model.integer_context, symbols)
-    count, latents = symbols.shape[:2]
-    sizes = (count, model.codec.channels, *size, latents, model.config.num_centers)
-    return pack(model.model_id, (*sizes, len(payload)), payload)
+    payload = encode_symbols(in_order(model.integer_context, symbols))
+    return _packed(model, len(symbols), size, payload)
 
 
-def compress_each(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> list[bytes]:
-    """Symbols (N, C, h, w) of images of `size` -> a stream for each, as `compress` gives."""
-    _check_size(1, *size)
-    latents = symbols.shape[1]
-    sizes = (1, model.codec.channels, *size, latents, model.config.num_centers)
-    messages = encode_each(model.integer_context, symbols)
-    return [pack(model.model_id, (*sizes, len(message)), message) for message in messages]
+def compress_both(
+    model: CodingModel, symbols: Tensor, size: tuple[int, int]
+) -> tuple[bytes, list[bytes]]:
+    """Symbols (N, C, h, w) of images of `size` -> one stream, and a stream for each of them.
 
-
-def decompress_each(model: CodingModel, streams: Sequence[bytes]) -> Tensor:
-    """The symbols (N, C, h, w) of N streams of one image each, all of one size, decoded in step.
+    The same as `compress_symbols` and, image by image, `compress`, with one pass of the network.
 
     Raises:
-        BitstreamError: if a stream is damaged, of another model, or of another size.
+        ConfigError: if that is more than a stream holds.
     """
-    headers = [read_header(stream) for stream in streams]
+    if len(symbols) == 1:
+        data = compress_symbols(model, symbols, size)
+        return data, [data]
+    _check_size(len(symbols), *size)
+    groups = list(in_order(model.integer_context, symbols))
+    each = [_packed(model, 1, size, message) for message in encode_each(groups)]
+    return _packed(model, len(symbols), size, encode_symbols(groups)), each
+
+
+def _packed(model: CodingModel, images: int, size: tuple[int, int], payload: bytes) -> bytes:
+    latents, centers = model.config.num_latent_channels, model.config.num_centers
+    numbers = (images, model.codec.channels, *size, latents, centers, len(payload))
+    return pack(model.model_id, numbers, payload)
+
+
+def decompress_both(model: CodingModel, data: bytes, each: Sequence[bytes]) -> Tensor:
+    """The symbols (N, C, h, w) of what `compress_both` gave, all streams decoded in one walk.
+
+    Raises:
+        BitstreamError: if a stream is damaged, of another model or of another size, or if streams
+            of the same image give different symbols.
+    """
+    headers = [read_header(stream) for stream in (data, *each)]
+    whole, single = headers[0], headers[0]._replace(images=1)
     for header in headers:
         _check_model(model, header)
-        if header.images != 1 or header.latent != headers[0].latent:
+    for header in headers[1:]:
+        if (header.images, header.latent) != (1, single.latent) or len(each) != whole.images:
             raise BitstreamError(
-                f"streams of one image and one size each are decoded together, got"
-                f" {header.images} of {header.height}x{header.width} beside"
-                f" {headers[0].height}x{headers[0].width}"
+                f"{whole.images} images of {whole.height}x{whole.width} need as many streams of"
+                f" one such image, got {len(each)}, one of {header.images} of"
+                f" {header.height}x{header.width}"
             )
-    shape = headers[0].latent._replace(images=len(streams))
     messages = [
         bytes(stream[header.header_bytes :])
-        for stream, header in zip(streams, headers, strict=True)
+        for stream, header in zip((data, *each), headers, strict=True)
     ]
-    return decode_each(model.integer_context, shape, messages)
+    # One image's stream is its own.
+    apart = messages[1:] if whole.images > 1 else None
+    return decode_symbols(model.integer_context, whole.latent, messages[0], apart)
 
 
 def decompress_batch(model: CodingModel, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:

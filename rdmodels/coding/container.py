@@ -58,6 +58,11 @@ def pack(model_id: bytes, numbers: tuple[int, ...], payload: bytes) -> bytes:
     return header + _checksum(header, payload) + payload
 
 
+def header_size(numbers: tuple[int, ...]) -> int:
+    """Bytes that `pack` puts before the payload; `numbers` end with the payload's length."""
+    return len(MAGIC) + 1 + MODEL_ID_BYTES + len(b"".join(map(_varint, numbers))) + CHECKSUM_BYTES
+
+
 def read_header(data: bytes) -> Header:
     """The header of a stream, with lengths, limits and checksum verified.
 

@@ -17,7 +17,6 @@ from rdmodels.coding.integer_context import (
     IntegerContext,
     IntegerLayer,
 )
-from rdmodels.coding.parallel_pass import BLOCK
 from rdmodels.data.images import ImageSet, to_float
 from rdmodels.errors import ConfigError
 from rdmodels.model.codec import Codec
@@ -25,6 +24,9 @@ from rdmodels.model.context import MaskedConv
 
 CALIBRATION_SIDE = 256
 CALIBRATION_PIXELS = 2**18
+CALIBRATION_BATCH_PIXELS = 2**16
+CALIBRATED_AT_ONCE = 2**15
+"""Symbols; bounds the memory."""
 
 
 @torch.no_grad()
@@ -37,10 +39,12 @@ def calibration_symbols(codec: Codec, images: ImageSet) -> Tensor:
     width = min(CALIBRATION_SIDE, *(image.shape[-1] for image in images.images))
     count = min(len(images), max(1, CALIBRATION_PIXELS // (height * width)))
     device = codec.mean.device
+    indices = np.linspace(0, len(images) - 1, count).round().astype(int)
+    step = max(1, CALIBRATION_BATCH_PIXELS // (height * width))
     symbols = []
-    for index in np.linspace(0, len(images) - 1, count).round().astype(int):
-        crop = np.ascontiguousarray(images.images[index][:, :height, :width])
-        x = to_float(torch.tensor(crop).to(device)).unsqueeze(0)
+    for start in range(0, count, step):
+        part = [images.images[index][:, :height, :width] for index in indices[start:][:step]]
+        x = to_float(torch.tensor(np.stack(part)).to(device))
         symbols.append(codec.encode(x)[0].symbols)
     return torch.cat(symbols)
 
@@ -102,10 +106,10 @@ def _activation_maxima(codec: Codec, symbols: Tensor) -> tuple[float, float]:
     """Largest size of conv0's and the residual's outputs, and of conv1's, over `symbols`."""
     outer = inner = 0.0
     context, pad = codec.context, codec.quantizer.centers.detach()[0]
-    step = max(1, 8 * BLOCK // symbols[0].numel())
+    step = max(1, CALIBRATED_AT_ONCE // symbols[0].numel())
     for start in range(0, len(symbols), step):
         part = symbols[start : start + step]
-        values = codec.quantizer.values(part.to(pad.device)).unsqueeze(2)
+        values = codec.quantizer.values(part.to(pad.device)).unsqueeze(-1)
         first = F.relu(context.conv0(values, pad))
         hidden = F.relu(context.conv1(first))
         outer = max(outer, _largest(first), _largest(first + context.conv2(hidden)))

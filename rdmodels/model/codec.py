@@ -14,7 +14,7 @@
 | centers    | C         | L learned scalars                                                    |
 | bits       | -log2 P   | cost of each symbol, (B, C, h, w)                                    |
 | h_target   | H_target  | bits per symbol; bpp = that * C / 64 where 8 divides both sides      |
-| beta       | β         | weight of the rate excess in the loss                                |
+| beta       | β         | weight of the rate in the loss, at first or above the target         |
 
 Images whose sides are no multiple of 8 are padded by repeating the border; the padding is coded,
 but is neither counted as pixels nor part of the distortion.
@@ -35,7 +35,10 @@ from rdmodels.model.quantizer import Quantized, Quantizer
 
 
 class CodecOutput(NamedTuple):
-    """Everything one pass produces; shapes in the module's table."""
+    """Everything one pass produces; shapes in the module's table.
+
+    bits are of the first images of the batch alone where no others' were asked for.
+    """
 
     x_hat: Tensor
     importance: Tensor
@@ -72,10 +75,17 @@ class Codec(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Quantized, Tensor]:
         """Image (B, channels, H, W) in [0, 1], any size -> quantized latent and importance."""
-        padded = pad_to_stride(x)
-        y = self.encoder((padded - self.mean) / self.std)
+        return self.quantize(self.analyse(x))
+
+    def analyse(self, x: Tensor) -> Tensor:
+        """Image -> what the encoder says of it, (B, C + 1, h, w) with an importance map."""
+        y: Tensor = self.encoder((pad_to_stride(x) - self.mean) / self.std)
+        return y
+
+    def quantize(self, y: Tensor, shift: float = 0.0) -> tuple[Quantized, Tensor]:
+        """What `analyse` gives -> quantized latent and importance, its logit moved by `shift`."""
         if self.importance_map:
-            importance = importance_mask(y[:, 0].float(), self.num_latent_channels)
+            importance = importance_mask(y[:, 0].float() + shift, self.num_latent_channels)
             y = importance * y[:, 1:]
         else:
             importance = torch.ones_like(y)
@@ -94,10 +104,11 @@ class Codec(nn.Module):
         logits = self.context(self.quantizer.values(symbols), centers[0])
         return cross_entropy_bits(logits, symbols)
 
-    def forward(self, x: Tensor) -> CodecOutput:
+    def forward(self, x: Tensor, rated: int | None = None) -> CodecOutput:
+        """One pass; `rated`: how many images have their bits computed, all unless given."""
         (y_hat, symbols), importance = self.encode(x)
         x_hat = self.decode(y_hat, (x.shape[-2], x.shape[-1]))
-        return CodecOutput(x_hat, importance, y_hat, symbols, self.symbol_bits(symbols))
+        return CodecOutput(x_hat, importance, y_hat, symbols, self.symbol_bits(symbols[:rated]))
 
 
 def pad_to_stride(x: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 Symbols are ordered channel, then row, then column. Each layer is a masked 3-D convolution with
 kernel (2, 3, 3): all of the previous channel's 3x3 neighbourhood, and of the current channel the
 rows above and the columns to the left (the current position too, in all layers but the first).
-It runs as one 2-D convolution with the latent channels folded into the batch: each channel
-computes its share in its own outputs and in the next channel's. The numbers are those of the
-3-D convolution, several times faster.
+It runs as one 2-D convolution with the latent channels folded into the batch, over the features of
+the previous channel and of this one side by side, features last in memory. The numbers are those
+of the 3-D convolution, several times faster.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class MaskedConv(nn.Module):
-    """One causal layer: (B, C, inputs, h, w) -> (B, C, outputs, h, w).
+    """One causal layer: (B, C, h, w, inputs) -> (B, C, h, w, outputs).
 
     `weight` is (2 * outputs, inputs, 3, 3): what an input adds to the next channel's outputs, then
     what it adds to its own channel's. Outside the volume the input is `pad_value`, or zero.
@@ -40,27 +40,25 @@ class MaskedConv(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor, pad_value: Tensor | None = None) -> Tensor:
-        if pad_value is not None:
-            # Shifted so that zeros outside stand for pad_value; the shift's response is constant.
-            x = x - pad_value
-        batch, channels, _, height, width = x.shape
         weight = self.weight * self.mask
         bias = self.bias
         if pad_value is not None:
-            constant = pad_value * weight.sum(dim=(1, 2, 3))
-            bias = bias + constant.reshape(2, -1).sum(0)
-        both = torch.cat([torch.zeros_like(bias), bias])
-        out = F.conv2d(x.flatten(0, 1), weight, both, padding=1)
-        onward, own = out.reshape(batch, channels, -1, height, width).chunk(2, dim=2)
-        # The previous channel's share arrives one channel later; nothing precedes the first.
-        arriving = F.pad(onward[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-        return own + arriving
+            # Shifted so that zeros outside stand for pad_value; the shift's response is constant.
+            x = x - pad_value
+            bias = bias + (pad_value * weight.sum(dim=(1, 2, 3))).reshape(2, -1).sum(0)
+        batch, channels, height, width, inputs = x.shape
+        # Nothing precedes the first channel.
+        previous = F.pad(x[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
+        both = torch.cat([previous, x], dim=-1).reshape(-1, height, width, 2 * inputs)
+        taps = torch.cat(weight.chunk(2), dim=1)
+        out = F.conv2d(both.permute(0, 3, 1, 2), taps, bias, padding=1)
+        return out.permute(0, 2, 3, 1).reshape(batch, channels, height, width, -1)
 
 
 class ContextModel(nn.Module):
     """Logits of every symbol given the symbols before it, all in one parallel pass.
 
-    y_hat (B, C, h, w), latent *values*, -> logits (B, C, L, h, w). Outside the latent the first
+    y_hat (B, C, h, w), latent *values*, -> logits (B, C, h, w, L). Outside the latent the first
     layer sees centers[0], the later ones zeros; the receptive field is 5x9x9. Two deviations from
     the released code: no ReLU on the logits, which kept them from being negative, and the last
     layer starts at zero, so an untrained model costs exactly log2(L) bits per symbol.
@@ -77,7 +75,7 @@ class ContextModel(nn.Module):
         nn.init.zeros_(self.logits.bias)
 
     def forward(self, y_hat: Tensor, pad_value: Tensor) -> Tensor:
-        first = F.relu(self.conv0(y_hat.unsqueeze(2), pad_value))
+        first = F.relu(self.conv0(y_hat.unsqueeze(-1), pad_value))
         features = first + self.conv2(F.relu(self.conv1(first)))
         out: Tensor = self.logits(features)
         return out
@@ -87,10 +85,10 @@ def cross_entropy_bits(logits: Tensor, symbols: Tensor) -> Tensor:
     """Cost in bits of each symbol: the cross-entropy against its logits, in float32.
 
     Args:
-        logits: (B, C, L, h, w). symbols: int64 (B, C, h, w).
+        logits: (B, C, h, w, L). symbols: int64 (B, C, h, w).
 
     Returns:
         (B, C, h, w).
     """
-    nats = F.cross_entropy(logits.float().flatten(0, 1), symbols.flatten(0, 1), reduction="none")
+    nats = F.cross_entropy(logits.float().flatten(0, -2), symbols.flatten(), reduction="none")
     return nats.reshape(symbols.shape) / math.log(2.0)

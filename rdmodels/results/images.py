@@ -21,7 +21,7 @@ class ImageResult:
     its stream, header included; None where nothing was written. Small images of one size share a
     stream: `stream_images` says how many, and each one's bits and seconds are its share (of the
     payload in proportion to `bits_estimated`, of the rest evenly). bits_standalone: of a stream of
-    its own, header included, written and decoded back as well.
+    its own, header included, written and decoded back as well; the seconds are of both.
     """
 
     name: str
@@ -48,30 +48,45 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return math.fsum(present) / len(present) if present else None
 
 
-def summarise(images: Sequence[ImageResult], loss: float) -> Metrics:
+@dataclasses.dataclass(frozen=True)
+class LatentUse:
+    """How a split's images use the latent; fields as in `rdmodels.results.trial.Metrics`."""
+
+    importance: float
+    centers_used: int
+    symbol_entropy: float
+
+
+def summarise(
+    images: Sequence[ImageResult], latent: LatentUse, rate_over_target: float, loss: float
+) -> Metrics:
     """Means over images: bpp, MSE, PSNR … per image first, then averaged."""
     assert images
-    count = len(images)
-
-    def rate(bits: str) -> float | None:
-        values = [(getattr(image, bits), image.pixels) for image in images]
-        return mean_of([None if value is None else value / pixels for value, pixels in values])
-
-    estimated = rate("bits_estimated")
-    assert estimated is not None
     symbols = sum(image.symbols for image in images)
+    estimated = mean_rate(images, "bits_estimated")
+    assert estimated is not None
     return Metrics(
-        bpp=rate("bits_written"),
-        bpp_standalone=rate("bits_standalone"),
+        bpp=mean_rate(images, "bits_written"),
+        bpp_standalone=mean_rate(images, "bits_standalone"),
         bpp_estimated=estimated,
         bits_per_symbol_estimated=math.fsum(i.bits_estimated for i in images) / symbols,
-        mse=math.fsum(image.mse for image in images) / count,
+        rate_over_target=rate_over_target,
+        mse=math.fsum(image.mse for image in images) / len(images),
         psnr_db=mean_of([image.psnr_db for image in images]),
         ssim=mean_of([image.ssim for image in images]),
         ms_ssim=mean_of([image.ms_ssim for image in images]),
         ms_ssim_db=mean_of([image.ms_ssim_db for image in images]),
+        importance=latent.importance,
+        centers_used=latent.centers_used,
+        symbol_entropy=latent.symbol_entropy,
         loss=loss,
     )
+
+
+def mean_rate(images: Sequence[ImageResult], bits: str) -> float | None:
+    """The rate in bits per pixel that the field `bits` gives, per image, then averaged."""
+    values = [(getattr(image, bits), image.pixels) for image in images]
+    return mean_of([None if value is None else value / pixels for value, pixels in values])
 
 
 def write_images(path: Path, images: Sequence[ImageResult]) -> None:

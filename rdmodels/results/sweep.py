@@ -60,8 +60,12 @@ class SweepInfo(BaseModel):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """beta, num_latent_channels and h_target, then the other searched fields."""
-        return SEARCHED + tuple(name for name in self.space if name not in SEARCHED)
+        """beta, num_latent_channels and the target rate, then the other searched fields."""
+        trial = self.config.get("trial")
+        given = {*self.space, *(trial if isinstance(trial, dict) else ())}
+        target = "target_bpp" if "target_bpp" in given else "h_target"
+        usual = tuple(target if name == "h_target" else name for name in SEARCHED)
+        return usual + tuple(name for name in self.space if name not in usual)
 
 
 def read_info(directory: Path) -> SweepInfo:

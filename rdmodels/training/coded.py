@@ -11,24 +11,20 @@ import torch
 from torch import Tensor
 
 from rdmodels.coding.bitstream import (
-    compress_each,
-    compress_symbols,
+    compress_both,
     decode_images,
-    decompress_each,
-    decompress_symbols,
+    decompress_both,
     encode_images,
 )
 from rdmodels.coding.coding_model import CodingModel
 from rdmodels.coding.container import read_header
+from rdmodels.coding.streams import streams
 from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet, Pixels, to_float
 from rdmodels.errors import EvaluationError
-from rdmodels.results.images import ImageResult, summarise
+from rdmodels.results.images import ImageResult, LatentUse, summarise
 from rdmodels.training.evaluation import Evaluation, check_figures, evaluate, image_results
 
-STREAM_PIXELS = 64 * 64
-"""Images of one size up to this many pixels share streams: a header each would be most of one."""
-STREAM_IMAGES = 1000
 T = TypeVar("T")
 
 
@@ -43,12 +39,18 @@ def evaluate_coded(model: CodingModel, images: ImageSet) -> Evaluation:
     Raises:
         EvaluationError: as `evaluate`, or if decoded symbols differ from the encoded ones.
     """
-    estimated = evaluate(model.codec, images, model.config)
+    estimated = evaluate(model.codec, images, model.config, structural=False)
     results: list[ImageResult] = []
     for names, pixels in _streams(images):
         bits = [image.bits_estimated for image in estimated.images[len(results) :][: len(names)]]
         results += _code(model, names, pixels, bits)
-    means = summarise(results, estimated.metrics.loss)
+    found = estimated.metrics
+    latent = LatentUse(found.importance, found.centers_used, found.symbol_entropy)
+    means = summarise(results, latent, found.rate_over_target, found.loss)
+    if model.config.target_bpp is not None:
+        assert means.bpp is not None
+        ratio = means.bpp / model.config.target_bpp
+        means = dataclasses.replace(means, rate_over_target=ratio)
     check_figures(means, model.config)
     _check_written(results, model.config)
     return Evaluation(results, means)
@@ -69,33 +71,31 @@ def _check_written(results: list[ImageResult], config: TrialConfig) -> None:
 
 def _streams(images: ImageSet) -> Iterator[tuple[tuple[str, ...], Pixels]]:
     """Names and pixels (N, channels, H, W) of the images that share a stream."""
-    stacked = images.stacked
-    small = stacked is not None and stacked.shape[-2] * stacked.shape[-1] <= STREAM_PIXELS
-    step = STREAM_IMAGES if small else 1
-    for start in range(0, len(images), step):
-        part = images.images[start : start + step]
-        yield images.names[start : start + step], np.stack(list(part))
+    for stream in streams(images):
+        part = slice(stream.start, stream.stop)
+        yield images.names[part], np.stack(list(images.images[part]))
 
 
 def _code(
     model: CodingModel, names: tuple[str, ...], pixels: Pixels, bits: list[float]
 ) -> list[ImageResult]:
     size = (pixels.shape[-2], pixels.shape[-1])
+    count = len(names)
     symbols, analysis = _timed(lambda: encode_images(model, pixels))
-    data, encoding = _timed(lambda: compress_symbols(model, symbols, size))
-    (decoded, _), decoding = _timed(lambda: decompress_symbols(model, data))
+    # A stream for each image beside the shared one, with the same passes of the network.
+    (data, each), encoding = _timed(lambda: compress_both(model, symbols, size))
+    decoded, decoding = _timed(lambda: decompress_both(model, data, each))
     x_hat, synthesis = _timed(lambda: decode_images(model, decoded, size))
     _check_equal(decoded, symbols, f"{names[0]} …")
     header = 8.0 * read_header(data).header_bytes
     payload, whole = 8.0 * len(data) - header, math.fsum(bits)
-    count = len(names)
     figures = image_results(
         names,
         to_float(torch.from_numpy(pixels)),
         to_float(torch.from_numpy(x_hat)),
         torch.tensor(bits, dtype=torch.float64).reshape(-1, 1, 1, 1),
     )
-    standalone = _standalone_bits(model, symbols, size) if count > 1 else [8.0 * len(data)]
+    standalone = [8.0 * len(stream) for stream in each]
     return [
         dataclasses.replace(
             figure,
@@ -110,13 +110,6 @@ def _code(
         )
         for figure, own, alone in zip(figures, bits, standalone, strict=True)
     ]
-
-
-def _standalone_bits(model: CodingModel, symbols: Tensor, size: tuple[int, int]) -> list[float]:
-    """Bits of a stream for each image, header included; written, and decoded back as well."""
-    streams = compress_each(model, symbols, size)
-    _check_equal(decompress_each(model, streams), symbols, "images with a stream each")
-    return [8.0 * len(stream) for stream in streams]
 
 
 def _check_equal(decoded: Tensor, symbols: Tensor, what: str) -> None:

@@ -1,5 +1,6 @@
 """Evaluation of a codec on images it was not trained on, its rate by estimate."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +13,13 @@ from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet
 from rdmodels.errors import EvaluationError
 from rdmodels.model.codec import Codec, CodecOutput
-from rdmodels.model.loss import image_distortion, total_loss
-from rdmodels.results.images import ImageResult, summarise
+from rdmodels.model.loss import hinge_loss, image_distortion
+from rdmodels.results.images import ImageResult, LatentUse, summarise
 from rdmodels.results.trial import Metrics
+from rdmodels.training.target import rate_scale, target_bits_per_symbol
+
+USED = 1e-3
+"""Share of the symbols from which a center counts as used."""
 
 
 class Evaluation(NamedTuple):
@@ -25,11 +30,13 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(codec: Codec, images: ImageSet, config: TrialConfig) -> Evaluation:
+def evaluate(
+    codec: Codec, images: ImageSet, config: TrialConfig, *, structural: bool = True
+) -> Evaluation:
     """Estimated rate, and quality, of `images`, whole, on the codec's device.
 
-    The loss is that of the whole set: distortion averaged over images, rates over symbols, the
-    excess over the target taken once.
+    Args:
+        structural: SSIM and MS-SSIM as well, which take longer than the codec itself.
 
     Raises:
         EvaluationError: if a figure is not finite, or the rate exceeds log2(L) bits per symbol,
@@ -40,37 +47,71 @@ def evaluate(codec: Codec, images: ImageSet, config: TrialConfig) -> Evaluation:
     codec.eval()
     results: list[ImageResult] = []
     sums = torch.zeros(4, dtype=torch.float64)
+    counts = torch.zeros(config.num_centers, dtype=torch.int64)
     for x in images.batches(config.batch_size, codec.mean.device):
         out: CodecOutput = codec(x)
         sums += _sums(x, out, config)
+        counts += torch.bincount(out.symbols.flatten().cpu(), minlength=config.num_centers)
         names = images.names[len(results) : len(results) + len(x)]
-        results += image_results(names, x, metrics.round_to_8_bits(out.x_hat), out.bits)
+        x_hat = metrics.round_to_8_bits(out.x_hat)
+        results += image_results(names, x, x_hat, out.bits, structural=structural)
     codec.train(was_training)
-    distortion, bits, masked_bits, symbols = sums
-    beta, h_target = torch.tensor(config.beta), torch.tensor(config.h_target)
-    rates = (bits / symbols, masked_bits / symbols)
-    loss = total_loss(distortion / len(images), *rates, beta, h_target)
-    means = summarise(results, float(loss))
+    distortion, bits, masked_bits, importance = (sums / int(counts.sum())).tolist()
+    distortion *= int(counts.sum()) / len(images)
+    target = target_bits_per_symbol(config, images)
+    means = summarise(
+        results,
+        _latent_use(importance, counts),
+        bits / target,
+        criterion(distortion, bits, masked_bits, target, config),
+    )
+    if config.target_bpp is not None:
+        rate = means.bpp_estimated + rate_scale(config, images).header_bpp
+        means = dataclasses.replace(means, rate_over_target=rate / config.target_bpp)
     check_figures(means, config)
     return Evaluation(results, means)
 
 
+def criterion(
+    distortion: float, h_real: float, h_mask: float, target: float, config: TrialConfig
+) -> float:
+    """What the best epoch has the least of.
+
+    Under the hinge it is the loss itself. The controller's loss has another weight at each step,
+    so there it is the distortion, raised by the square of what the rate exceeds the target by:
+    6 dB for twice the rate, more than bits buy. A rate below the target earns nothing.
+
+    Args:
+        distortion: averaged over images. h_real, h_mask: over symbols, as the target.
+    """
+    if config.rate_control == "controller":
+        return distortion * max(1.0, h_real / target) ** 2
+    values = (distortion, h_real, h_mask, config.beta, target)
+    return float(hinge_loss(*(torch.tensor(value, dtype=torch.float64) for value in values)))
+
+
+def _latent_use(importance: float, counts: Tensor) -> LatentUse:
+    shares = counts.double() / counts.sum()
+    entropy = float(torch.special.entr(shares).sum()) / math.log(2.0)
+    return LatentUse(importance, int((shares >= USED).sum()), entropy)
+
+
 def _sums(x: Tensor, out: CodecOutput, config: TrialConfig) -> Tensor:
-    """Over a batch, float64: distortion, bits, bits times importance, symbols."""
+    """Over a batch, float64: distortion, bits, bits times importance, importance."""
     distortion = image_distortion(x, out.x_hat, config.distortion).double() * len(x)
-    bits = out.bits.double()
-    parts = (distortion, bits.sum(), (bits * out.importance).sum())
-    return torch.tensor([*map(float, parts), bits.numel()], dtype=torch.float64)
+    bits, importance = out.bits.double(), out.importance.double()
+    parts = (distortion, bits.sum(), (bits * importance).sum(), importance.sum())
+    return torch.tensor([*map(float, parts)], dtype=torch.float64)
 
 
 def image_results(
-    names: Sequence[str], x: Tensor, x_hat: Tensor, bits: Tensor
+    names: Sequence[str], x: Tensor, x_hat: Tensor, bits: Tensor, *, structural: bool = True
 ) -> list[ImageResult]:
     """Figures of a batch; `bits` are (B, ...), summed over all but the first axis."""
     mse = metrics.mse(x_hat.double(), x.double()).tolist()
     missing: list[None] = [None] * len(x)
-    ssim = metrics.ssim(x_hat, x)
-    big = metrics.has_ms_ssim(x.shape[-2], x.shape[-1])
+    ssim = metrics.ssim(x_hat, x) if structural else None
+    big = structural and metrics.has_ms_ssim(x.shape[-2], x.shape[-1])
     columns = zip(
         names,
         bits.double().sum(dim=(1, 2, 3)).tolist(),

@@ -1,5 +1,7 @@
 """The end of a training: its best weights as a codec, and their final figures in bytes."""
 
+import dataclasses
+import time
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from rdmodels.coding.integer_context import INTEGER_CONTEXT, save_integer_contex
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
 from rdmodels.model.storage import load_codec
+from rdmodels.results.collapse import collapse_of
 from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES, write_images
 from rdmodels.results.trial import TrialResult
 from rdmodels.training.coded import evaluate_coded
@@ -28,18 +31,21 @@ def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu
         EvaluationError: if the figures cannot be data points, or a stream does not come back.
         ConfigError: if the directory holds no training.
     """
-    model = coding_model(directory, splits.train, device)
+    started = time.perf_counter()
     state = training_state(directory)
+    model = coding_model(directory, splits.train, device)
     best = evaluate_coded(model, splits.validation)
     test = evaluate_coded(model, splits.test)
     write_images(directory / VALIDATION_IMAGES, best.images)
     write_images(directory / TEST_IMAGES, test.images)
+    coding = time.perf_counter() - started
     return TrialResult(
         best_epoch=state.best_epoch,
         epochs=state.epochs,
-        train_seconds=state.seconds,
+        seconds=dataclasses.replace(state.seconds, coding=coding),
         best=best.metrics,
         test=test.metrics,
+        collapsed=collapse_of(best.metrics),
     )
 
 

@@ -20,11 +20,15 @@ from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
 from rdmodels.errors import EvaluationError, NonFiniteLossError
 from rdmodels.model.codec import Codec
-from rdmodels.results.trial import EpochRecord, Metrics, TrainMetrics
+from rdmodels.results.trial import EpochRecord, Metrics, Seconds, TrainMetrics
+from rdmodels.training.averaging import update_average
 from rdmodels.training.evaluation import evaluate
+from rdmodels.training.rate import after_step, after_validation, gain_of
+from rdmodels.training.schedule import ramp, scale_learning_rates
 from rdmodels.training.start import Training, save_checkpoint, start_training
 from rdmodels.training.statistics import reestimate_batch_norm
 from rdmodels.training.step import step_options, train_step
+from rdmodels.training.trim import trim_rate
 
 logger = logging.getLogger(__name__)
 
@@ -57,20 +61,28 @@ def fit(
     checkpoint.write_config(directory, config, training.data)
     reason = "no epoch was left to train"
     for epoch in range(training.state.epochs, config.epochs):
-        started = time.perf_counter()
+        clock = Clock(training.state.seconds)
         train = _train_epoch(training, epoch)
-        if config.normalisation == "batch":
-            reestimate_batch_norm(training.codec, training.batches, epoch)
-        val, failure = _validate(training.codec, splits.validation, config)
+        clock.lap("training")
+        _settle(training, splits.validation, epoch)
+        clock.lap("statistics")
+        val, failure = _validate(training.average, splits.validation, config)
         if failure is not None:
             # Early epochs may fail where later ones do not; such an epoch is never the best.
             logger.warning("epoch %d: %s", epoch, failure)
             reason = failure
-        training.state = training.state.after(epoch, val, time.perf_counter() - started)
-        if training.state.best_epoch == epoch:
-            _save_best(directory, training.codec, epoch, val)
+        elif val is not None and config.rate_control == "controller":
+            training.rate = after_validation(training.rate, val.bits_per_symbol_estimated)
+        clock.lap("validation")
+        state = training.state.after(epoch, len(training.batches), val, clock.seconds)
+        training.state = state
+        if state.best_epoch == epoch:
+            _save_best(directory, training.average, epoch, val)
         save_checkpoint(directory, training)
-        yield EpochRecord(epoch, time.perf_counter() - started, train, val)
+        clock.lap("storing")
+        # The checkpoint has all but the time that writing it took.
+        training.state = dataclasses.replace(state, seconds=clock.seconds)
+        yield EpochRecord(epoch, clock.seconds, train, val)
     if training.state.best_epoch < 0:
         raise EvaluationError(
             f"none of {config.epochs} epochs gave a validation whose figures can be data points;"
@@ -78,12 +90,43 @@ def fit(
         )
 
 
+class Clock:
+    """Adds up where the time goes: `lap` gives what has passed since the last one a name."""
+
+    def __init__(self, seconds: Seconds) -> None:
+        self.seconds = seconds
+        self.started = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap, or since the clock was made, was for `name`."""
+        now = time.perf_counter()
+        spent = getattr(self.seconds, name) + now - self.started
+        self.seconds = dataclasses.replace(self.seconds, **{name: spent})
+        self.started = now
+
+
+def _settle(training: Training, validation: ImageSet, epoch: int) -> None:
+    """Make the weights that are kept ready to be evaluated: their statistics, their rate."""
+    config, codec = training.config, training.average
+    if config.normalisation == "batch":
+        reestimate_batch_norm(codec, training.batches, epoch)
+    last = epoch == config.epochs - 1
+    if not (last and config.rate_trim and config.rate_control == "controller"):
+        return
+    shift = trim_rate(codec, validation, config)
+    logger.info("the importance map was shifted by %.3f to meet the target", shift)
+    if config.normalisation == "batch":
+        # The decoder sees other latents now.
+        reestimate_batch_norm(codec, training.batches, epoch)
+
+
 def _validate(
     codec: Codec, images: ImageSet, config: TrialConfig
 ) -> tuple[Metrics | None, str | None]:
     """The figures, or why there are none."""
+    structural = config.distortion == "ms_ssim"
     try:
-        return evaluate(codec, images, config).metrics, None
+        return evaluate(codec, images, config, structural=structural).metrics, None
     except EvaluationError as error:
         return None, str(error)
 
@@ -98,14 +141,20 @@ def _save_best(directory: Path, codec: Codec, epoch: int, val: Metrics | None) -
 
 def _train_epoch(training: Training, epoch: int) -> TrainMetrics:
     started = time.perf_counter()
-    config, batches = training.config, training.batches
+    config, batches, device = training.config, training.batches, training.batches.device
     training.codec.train()
     options = step_options(config)
-    beta = torch.tensor(config.beta, device=batches.device)
-    h_target = torch.tensor(config.h_target, device=batches.device)
-    sums = torch.zeros(3, dtype=torch.float64, device=batches.device)
-    for x in batches.epoch(epoch):
-        figures = train_step(training.codec, training.optimiser, x, beta, h_target, options)
+    steps, first = config.epochs * len(batches), training.state.steps
+    target, gain = torch.tensor(training.target, device=device), gain_of(steps)
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    for step, x in enumerate(batches.epoch(epoch), first):
+        scale_learning_rates(training.optimiser, config, step / steps)
+        weight = training.rate.weight * ramp(step / steps, config.rate_ramp)
+        figures = train_step(training.codec, training.optimiser, x, weight, target, options)
+        if config.rate_control == "controller":
+            training.rate = after_step(training.rate, figures[2], target, gain)
+        if config.averaging:
+            update_average(training.average, training.codec, step, config.averaging)
         sums += figures.double() * len(x)
     loss, distortion, bits_per_symbol = (sums / batches.images_per_epoch).tolist()
     if not (math.isfinite(loss) and math.isfinite(bits_per_symbol)):
@@ -114,4 +163,10 @@ def _train_epoch(training: Training, epoch: int) -> TrainMetrics:
             f" ({config.learning_rate:g}) or beta ({config.beta:g})"
         )
     seconds = time.perf_counter() - started
-    return TrainMetrics(loss, distortion, bits_per_symbol, batches.images_per_epoch / seconds)
+    return TrainMetrics(
+        loss,
+        distortion,
+        bits_per_symbol,
+        float(weight),
+        batches.images_per_epoch / seconds,
+    )

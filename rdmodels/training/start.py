@@ -2,10 +2,10 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rdmodels import checkpoint
 from rdmodels.config import ORIGINAL_DISTORTION_SCALE, TrialConfig
@@ -13,16 +13,35 @@ from rdmodels.data.batches import TrainingBatches, channel_statistics
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
 from rdmodels.errors import ConfigError
+from rdmodels.model.autoencoder import ResidualBlock
 from rdmodels.model.codec import Codec
 from rdmodels.results.data import DataFingerprint
-from rdmodels.results.trial import Metrics
+from rdmodels.results.trial import Metrics, Seconds
+from rdmodels.training.averaging import averaged
+from rdmodels.training.rate import RateState, start_rate
+from rdmodels.training.target import target_bits_per_symbol
 
 
 def make_codec(config: TrialConfig, train: ImageSet) -> Codec:
     """A codec with fresh weights from `config.seed` and the statistics of the training images."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return Codec(config, *channel_statistics(train))
+        codec = Codec(config, *channel_statistics(train))
+    _initialise(codec, config)
+    return codec.to(memory_format=torch.channels_last) if config.channels_last else codec
+
+
+@torch.no_grad()
+def _initialise(codec: Codec, config: TrialConfig) -> None:
+    for module in codec.modules():
+        if isinstance(module, ResidualBlock):
+            scale = module.body[-1].weight
+            assert isinstance(scale, Tensor)
+            scale.fill_(config.residual_init)
+    if config.importance_map:
+        bias = codec.encoder[-1].bias
+        assert isinstance(bias, Tensor)
+        bias[0] += config.importance_bias
 
 
 def make_optimiser(codec: Codec, config: TrialConfig) -> torch.optim.Adam:
@@ -49,35 +68,48 @@ def make_optimiser(codec: Codec, config: TrialConfig) -> torch.optim.Adam:
         {"params": centers, "weight_decay": config.centers_decay / scale},
         {"params": context, "lr": config.context_learning_rate},
     ]
-    return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+    optimiser = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+    for group in optimiser.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimiser
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands: epochs done, the best of them, seconds spent."""
+    """Where a training stands: epochs and steps done, the best epoch, where the time has gone."""
 
     epochs: int = 0
+    steps: int = 0
     best_epoch: int = -1
     best_loss: float = float("inf")
-    seconds: float = 0.0
+    seconds: Seconds = dataclasses.field(default_factory=Seconds)
 
-    def after(self, epoch: int, val: Metrics | None, seconds: float) -> "TrainingState":
+    def after(self, epoch: int, steps: int, val: Metrics | None, seconds: Seconds) -> Self:
         """The state after one more epoch; one without figures is never the best."""
-        spent = self.seconds + seconds
+        state = dataclasses.replace(
+            self, epochs=epoch + 1, steps=self.steps + steps, seconds=seconds
+        )
         if val is not None and val.loss < self.best_loss:
-            return TrainingState(epoch + 1, epoch, val.loss, spent)
-        return dataclasses.replace(self, epochs=epoch + 1, seconds=spent)
+            return dataclasses.replace(state, best_epoch=epoch, best_loss=val.loss)
+        return state
 
 
 @dataclasses.dataclass
 class Training:
-    """What the loop of a training works on; `state` is replaced after each epoch."""
+    """What the loop of a training works on; `rate` and `state` are replaced as it goes.
+
+    average: the codec that is evaluated and kept, `codec` itself if weights are not averaged.
+    target: bits per symbol of validation images.
+    """
 
     config: TrialConfig
     data: DataFingerprint
     codec: Codec
+    average: Codec
     optimiser: torch.optim.Adam
     batches: TrainingBatches
+    target: float
+    rate: RateState
     state: TrainingState
 
 
@@ -87,17 +119,20 @@ def start_training(
     """A training with fresh weights or, to resume, as the directory's checkpoint left it.
 
     Raises:
-        ConfigError: if the checkpoint is damaged, or of another configuration or other images.
+        ConfigError: if the checkpoint is damaged, or of another configuration or other images, or
+            if the target rate cannot be met.
     """
+    target = target_bits_per_symbol(config, splits.validation)
     codec = make_codec(config, splits.train).to(device)
-    if config.channels_last:
-        codec = codec.to(memory_format=torch.channels_last)
     training = Training(
         config,
         splits.fingerprint,
         codec,
+        averaged(codec) if config.averaging else codec,
         make_optimiser(codec, config),
         TrainingBatches(splits.train, config, device),
+        target,
+        start_rate(config.beta, device),
         TrainingState(),
     )
     if resume and (directory / checkpoint.CHECKPOINT).exists():
@@ -106,8 +141,12 @@ def start_training(
 
 
 def save_checkpoint(directory: Path, training: Training) -> None:
-    """Write all that the training needs to go on: weights, optimiser, where it stands."""
+    """Write all that the training needs to go on: weights, optimiser, rate, where it stands."""
     tensors = {f"model.{name}": tensor for name, tensor in training.codec.state_dict().items()}
+    if training.average is not training.codec:
+        averages = training.average.state_dict()
+        tensors |= {f"average.{name}": tensor for name, tensor in averages.items()}
+    tensors |= {f"rate.{name}": tensor for name, tensor in training.rate._asdict().items()}
     for index, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in state.items()}
     record = {
@@ -136,17 +175,35 @@ def restore_checkpoint(directory: Path, training: Training) -> None:
             f"the images of {config.dataset} have changed since {path} was written: {changes};"
             " bring them back, or train anew in another directory"
         )
-    prefix = "model."
-    weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    checkpoint.load_weights(training.codec, weights, path)
+    checkpoint.load_weights(training.codec, _part(tensors, "model"), path)
+    if training.average is not training.codec:
+        checkpoint.load_weights(training.average, _part(tensors, "average"), path)
+    device = training.rate.weight.device
+    rate = _part(tensors, "rate")
+    training.rate = RateState(**{name: tensor.to(device) for name, tensor in rate.items()})
     state: dict[int, dict[str, Any]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
+    for name, tensor in _part(tensors, "optimiser").items():
+        index, key = name.split(".")
+        state.setdefault(int(index), {})[key] = tensor
     optimiser = training.optimiser
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    training.state = TrainingState(**record["state"])
+    for parameter, values in optimiser.state.items():
+        for key, value in values.items():
+            if value.shape == parameter.shape:
+                # The fused step goes through memory in order: both must have one format.
+                values[key] = torch.empty_like(parameter).copy_(value)
+    training.state = _state(record)
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix` and a dot, by the rest of their names."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def _state(record: dict[str, Any]) -> TrainingState:
+    state = record["state"]
+    return TrainingState(**{**state, "seconds": Seconds(**state["seconds"])})
 
 
 def training_state(directory: Path) -> TrainingState:
@@ -155,4 +212,4 @@ def training_state(directory: Path) -> TrainingState:
     Raises:
         ConfigError: if it has none, or a damaged one.
     """
-    return TrainingState(**checkpoint.load(directory / checkpoint.CHECKPOINT).record["state"])
+    return _state(checkpoint.load(directory / checkpoint.CHECKPOINT).record)

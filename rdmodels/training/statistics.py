@@ -6,7 +6,7 @@ from torch import nn
 from rdmodels.data.batches import TrainingBatches
 from rdmodels.model.codec import Codec
 
-REESTIMATION_BATCHES = 16
+REESTIMATION_BATCHES = 8
 
 
 @torch.no_grad()

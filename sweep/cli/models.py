@@ -29,8 +29,13 @@ def train(
     output: Annotated[
         Path | None, typer.Option(help="Directory for the model [models/DATASET-TIME].")
     ] = None,
-    beta: Annotated[float | None, typer.Option(help="Weight of the rate above h_target.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the rate, at first or above the target.")
+    ] = None,
     h_target: Annotated[float | None, typer.Option(help="Target rate, bits per symbol.")] = None,
+    target_bpp: Annotated[
+        float | None, typer.Option(help="In its place: target rate, written bits per pixel.")
+    ] = None,
     num_latent_channels: Annotated[int | None, typer.Option(help="Latent channels C.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     width: Annotated[int | None, typer.Option(help="Channels of the trunk n.")] = None,
@@ -54,6 +59,7 @@ def train(
         "dataset": dataset,
         "beta": beta,
         "h_target": h_target,
+        "target_bpp": target_bpp,
         "num_latent_channels": num_latent_channels,
         "epochs": epochs,
         "width": width,
@@ -71,6 +77,9 @@ def train(
     with progress_display.epochs_progress(out, job.config.epochs) as advance:
         result = train_model(job, device=device, advance=advance)
     out.print(tables.result_table(result))
+    out.print(tables.seconds_line(result.seconds), highlight=False, soft_wrap=True)
+    if result.collapsed is not None:
+        err.print(f"warning: collapsed: {result.collapsed}", style="yellow", soft_wrap=True)
     out.print(f"Model, metrics and reconstructions: {job.directory}", soft_wrap=True)
 
 

@@ -1,5 +1,6 @@
 """Tables and closing lines of the command line."""
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from analysis.store.runs import Sweep
     from rdmodels.data.splits import Splits
-    from rdmodels.results.trial import TrialResult
+    from rdmodels.results.trial import Seconds, TrialResult
     from sweep.models.files import CodedFile
     from sweep.run.launch import Outcome
     from sweep.spec.plan import Plan
@@ -36,6 +37,7 @@ HEADINGS = {
     "bpp_standalone": "bpp\nstand-\nalone",
     "bpp_estimated": "bpp\nestimated",
     "bits_per_symbol_estimated": "bits/symbol\nestimated",
+    "rate_over_target": "rate /\ntarget",
     "psnr_db": "PSNR,\ndB",
     "ssim": "SSIM",
     "ms_ssim_db": "MS-SSIM,\ndB",
@@ -84,12 +86,16 @@ def print_outcome(
     standing = outcome.progress.standing
     for message in standing.errors[:SHOWN_ERRORS]:
         errors.print(f"failed: {message}", style="yellow", markup=False, soft_wrap=True)
+    for message in standing.collapsed[:SHOWN_ERRORS]:
+        errors.print(f"collapsed: {message}", style="yellow", markup=False, soft_wrap=True)
     counts = f"{standing.complete} complete, {standing.failed} failed"
     if standing.pruned:
         counts += f", {standing.pruned} pruned"
     not_started = outcome.progress.trials - standing.done - standing.stopped
     if standing.stopped or not_started:
         counts += f", {standing.stopped} stopped, {not_started} not started"
+    if standing.collapsed:
+        counts += f"; {len(standing.collapsed)} of the complete ones collapsed"
     console.print(
         f"{counts}; hypervolume {standing.hypervolume:.3f} {HYPERVOLUME_UNIT}", highlight=False
     )
@@ -124,6 +130,7 @@ def result_table(result: "TrialResult") -> Table:
     splits = {"validation": result.best, "test": result.test}
     rates = [{"test_bpp": m.bpp, "test_bpp_standalone": m.bpp_standalone} for m in splits.values()]
     names = ["bpp", "bpp_standalone", "bpp_estimated", "bits_per_symbol_estimated"]
+    names.append("rate_over_target")
     note = rate_note(rates)
     if note is None:
         names.remove("bpp_standalone")
@@ -136,6 +143,12 @@ def result_table(result: "TrialResult") -> Table:
         figures = (shown(f"test_{name}", getattr(metrics, name)) for name in names)
         table.add_row(split, *figures)
     return table
+
+
+def seconds_line(seconds: "Seconds") -> str:
+    """Where a training's time has gone."""
+    parts = (f"{duration(value)} {name}" for name, value in dataclasses.asdict(seconds).items())
+    return f"Time: {', '.join(parts)}; {seconds.training_share:.0%} of it training steps"
 
 
 def files_table(files: Iterable["CodedFile"]) -> Table:
@@ -161,7 +174,10 @@ def frontier_table(sweep: "Sweep") -> Table:
     """The frontier, ascending in rate, with what was searched and figures of both splits."""
     points = frontier(sweep.trials, sweep.info.distortion)
     title = "Frontier, chosen on validation images"
-    return _table(points, title, short_columns(sweep, points))
+    columns = short_columns(sweep, points)
+    if points["collapsed"].notna().any():
+        columns.append("collapsed")
+    return _table(points, title, columns)
 
 
 def _table(frame: "pd.DataFrame", title: str, columns: Sequence[str]) -> Table:

@@ -100,7 +100,12 @@ def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
         result = run_trial(
             job.config, job.splits, job.directory, report, device=where, resume=job.resume
         )
-        figures = {"best_epoch": result.best_epoch, "epochs": result.epochs, **result.metrics()}
+        figures = {
+            "best_epoch": result.best_epoch,
+            "epochs": result.epochs,
+            "collapsed": result.collapsed,
+            **result.metrics(),
+        }
         checkpoint.write_text(job.directory / RESULT, json.dumps(figures, indent=2) + "\n")
         logger.info("done: %s", figures)
         return result

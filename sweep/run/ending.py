@@ -35,7 +35,8 @@ def tell_end(study: SweepStudy, directory: Path, trial_id: str, report: Mapping[
             " its node sees another folder, or the disk is full",
         )
         return
-    study.complete(trial_id, report["bpp"], report["distortion"], report["quality"])
+    figures = (report["bpp"], report["distortion"], report["quality"])
+    study.complete(trial_id, *figures, report.get("collapsed"))
 
 
 def missing_of(directory: Path, trial_id: str) -> list[str]:

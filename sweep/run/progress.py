@@ -23,8 +23,9 @@ class Point(NamedTuple):
 class Standing:
     """Where a sweep stands. Trials that ended by themselves are done; a stopped one did not.
 
-    hypervolume: of the points, in bpp x dB from the sweep's corner. errors: `trial id: reason` of
-    every failed trial, in the order they were proposed.
+    hypervolume: of the points, in log2(bpp) x dB from the sweep's corner. collapsed, errors:
+    `trial id: reason` of every complete trial whose codec has collapsed, and of every failed one,
+    in the order they were proposed.
     """
 
     complete: int = 0
@@ -33,6 +34,7 @@ class Standing:
     stopped: int = 0
     points: tuple[Point, ...] = ()
     hypervolume: float = 0.0
+    collapsed: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
 
     @property
@@ -64,6 +66,7 @@ def standing_of(ended: Sequence[EndedTrial], corner: Corner) -> Standing:
         stopped=counts["stopped"],
         points=points,
         hypervolume=hypervolume(((point.bpp, point.quality) for point in points), corner),
+        collapsed=tuple(f"{t.trial_id}: {t.collapsed}" for t in ended if t.collapsed is not None),
         errors=tuple(f"{t.trial_id}: {t.reason}" for t in ended if t.status == "failed"),
     )
 

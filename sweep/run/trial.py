@@ -79,6 +79,8 @@ def run_trial_on_ray(
 
         result = run_trial(config, splits, directory, on_epoch, device=device)
         spool.metrics(result.metrics())
+        if result.collapsed is not None:
+            spool.tags({"collapsed": result.collapsed})
         spool.artifact(directory / RECONSTRUCTIONS)
         spool.image(directory / RECONSTRUCTIONS, "reconstructions")
         spool.artifact(directory / VALIDATION_IMAGES)
@@ -94,6 +96,7 @@ def run_trial_on_ray(
             "bpp": result.best.bpp,
             "distortion": objective(result.best, config.distortion),
             "quality": quality(result.best, config.distortion),
+            "collapsed": result.collapsed,
         }
     )
 

@@ -41,7 +41,8 @@ class EndedTrial(NamedTuple):
     """A trial that has ended, as the study knows it.
 
     bpp: of a complete trial. quality: of a complete trial, what the frontier maximises, unless it
-    is infinite. reason: why it failed or was stopped.
+    is infinite. collapsed: of a complete trial, what is wrong with its codec. reason: why it
+    failed or was stopped.
     """
 
     trial_id: str
@@ -49,6 +50,7 @@ class EndedTrial(NamedTuple):
     status: Status
     bpp: float | None = None
     quality: float | None = None
+    collapsed: str | None = None
     reason: str | None = None
 
 
@@ -120,18 +122,26 @@ class SweepStudy:
         return Proposal(trial_id, dict(trial.params))
 
     def complete(
-        self, trial_id: str, bpp: float, distortion: float, quality: float | None
+        self,
+        trial_id: str,
+        bpp: float,
+        distortion: float,
+        quality: float | None,
+        collapsed: str | None = None,
     ) -> None:
         """Tell the final objectives; a trial fails if they are not finite.
 
         Args:
             quality: what the frontier maximises; it goes into the trial's attributes.
+            collapsed: what is wrong with the codec, if anything; likewise.
         """
         if not (math.isfinite(bpp) and math.isfinite(distortion)):
             self.fail(trial_id, f"objectives are not finite: bpp {bpp}, distortion {distortion}")
             return
         if quality is not None and math.isfinite(quality):
             self._set_attr(trial_id, "quality", quality)
+        if collapsed is not None:
+            self._set_attr(trial_id, "collapsed", collapsed)
         self._study.tell(_number(trial_id), [bpp, distortion])
 
     def prune(self, trial_id: str, partial: Mapping[str, float]) -> None:
@@ -188,7 +198,8 @@ def _ended(trial: FrozenTrial) -> EndedTrial:
     match trial.state:
         case TrialState.COMPLETE:
             bpp, quality = trial.values[0], attrs.get("quality")
-            return EndedTrial(trial_id, trial.params, "complete", bpp, quality)
+            collapsed = attrs.get("collapsed")
+            return EndedTrial(trial_id, trial.params, "complete", bpp, quality, collapsed)
         case TrialState.PRUNED:
             return EndedTrial(trial_id, trial.params, "pruned")
     status: Status = "stopped" if attrs.get("stopped") else "failed"

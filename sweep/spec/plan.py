@@ -9,19 +9,22 @@ import torch
 from rdmodels.coding.bitstream import compress_batch, decompress_batch
 from rdmodels.coding.coding_model import make_coding_model
 from rdmodels.coding.conversion import calibration_symbols, convert_context
+from rdmodels.coding.streams import streams
 from rdmodels.config import TrialConfig
 from rdmodels.data.batches import TrainingBatches
 from rdmodels.data.splits import Splits
 from rdmodels.model.codec import Codec
-from rdmodels.training.coded import STREAM_PIXELS
 from rdmodels.training.start import make_codec, make_optimiser
 from rdmodels.training.step import step_options, train_step
+from rdmodels.training.target import target_bits_per_symbol
 from sweep.spec.spec import SweepSpec
 
 TIMED_STEPS = 3
 EVALUATED_IMAGES = 16
 CODED_SMALL = 200
-VALUE_FIELDS = frozenset({"beta", "h_target", "learning_rate", "context_learning_rate", "seed"})
+VALUE_FIELDS = frozenset(
+    {"beta", "h_target", "target_bpp", "learning_rate", "context_learning_rate", "seed"}
+)
 """Fields that change no shape: extremes that differ in them alone take the same time."""
 
 
@@ -74,10 +77,8 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
     batches = TrainingBatches(splits.train, config, device)
     steps = list(zip(range(TIMED_STEPS + 1), batches.epoch(0), strict=False))
     options = step_options(config)
-    values = (
-        torch.tensor(config.beta, device=device),
-        torch.tensor(config.h_target, device=device),
-    )
+    target = target_bits_per_symbol(config, splits.validation)
+    values = (torch.tensor(config.beta, device=device), torch.tensor(target, device=device))
     train_step(codec, optimiser, steps[0][1], *values, options)
     timed = steps[1:] or steps
     _wait(device)
@@ -106,10 +107,8 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
 def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
     """What coding the validation and test images takes at the end, from a sample of them."""
     images = splits.validation
-    # Images of several sizes, or large ones, are coded one by one.
-    small = images.stacked is not None and images.images[0][0].size <= STREAM_PIXELS
-    count = CODED_SMALL if small else 1
-    sample = images.take(range(min(count, len(images))))
+    count = min(CODED_SMALL, len(next(streams(images))))
+    sample = images.take(range(count))
     calibration = splits.train.take(range(min(count, len(splits.train))))
     codec.eval()
     model = make_coding_model(

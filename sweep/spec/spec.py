@@ -204,7 +204,7 @@ def _parameter(name: str, value: Any) -> Parameter:
     if isinstance(value, Mapping):
         annotation = TrialConfig.model_fields[name].annotation
         integer = annotation in (int, int | None)
-        if not integer and annotation is not float:
+        if not integer and annotation not in (float, float | None):
             raise ConfigError(f"{where} takes a list of choices, not a range, got {value!r}")
         return validate(Range, {**value, "integer": integer}, where=where)
     raise ConfigError(

@@ -39,6 +39,7 @@ class Trial:
     test: Mapping[str, float] | None = None
     epochs: int = 3
     error: str | None = None
+    collapsed: str | None = None
     picture: bool = True
 
 
@@ -182,6 +183,8 @@ def log_trial(
     }
     if trial.error is not None:
         tags["error"] = trial.error
+    if trial.collapsed is not None:
+        tags["collapsed"] = trial.collapsed
     run_id = client.create_run(experiment, tags=tags, start_time=2_000 + index).info.run_id
     metrics = [
         Metric(f"val/{key}", value if epoch == trial.epochs - 1 else 99.0, 5_000 + epoch, epoch)
@@ -195,6 +198,8 @@ def log_trial(
                 Metric(f"{split}/{key}", value, 9_000, 0) for key, value in (values or {}).items()
             ]
         metrics.append(Metric("train/seconds", 12.5, 9_000, 0))
+        metrics.append(Metric("seconds/training", 12.0, 9_000, 0))
+        metrics.append(Metric("seconds/coding", 3.0, 9_000, 0))
         folder = directory / "trials" / trial_id
         folder.mkdir(parents=True)
         if trial.picture:

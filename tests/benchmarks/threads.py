@@ -68,7 +68,7 @@ def training(threads: int) -> Callable[[], int]:
     batches = data.epoch(0)
     epoch = 0
     options = step_options(config)
-    values = (torch.tensor(config.beta), torch.tensor(config.h_target))
+    values = (torch.tensor(config.beta), torch.tensor(1.0))
 
     def step() -> int:
         nonlocal batches, epoch

@@ -20,14 +20,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_tensor
 
-from rdmodels.config import TrialConfig, make_trial
+from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.data.batches import TrainingBatches
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import load_splits
 from rdmodels.model.autoencoder import Decoder, Encoder, make_norm
 from rdmodels.model.importance import importance_mask
+from rdmodels.training.averaging import averaged, update_average
+from rdmodels.training.rate import after_step, gain_of, start_rate
 from rdmodels.training.start import make_codec, make_optimiser
 from rdmodels.training.step import step_options, train_step
+
+TARGET = 1.0
+PLAIN_BETA = 0.1
+STEPS = 600
 
 
 class PlainConv3d(nn.Conv3d):
@@ -117,8 +123,8 @@ def plain_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Ca
         x = x.to(device)
         x_hat, bits, importance = codec(x)
         h_soft = (bits.mean() + (bits * importance).mean()) / 2
-        excess = (h_soft - config.h_target).clamp(min=0)
-        loss = (x_hat - x).square().mean() + config.beta * excess
+        excess = (h_soft - TARGET).clamp(min=0)
+        loss = (x_hat - x).square().mean() + PLAIN_BETA * excess
         for optimiser in optimisers:
             optimiser.zero_grad()
         loss.backward()
@@ -136,18 +142,20 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
     data = TrainingBatches(train, config, device)
     batches = data.epoch(0)
     options = step_options(config)
-    values = (
-        torch.tensor(config.beta, device=device),
-        torch.tensor(config.h_target, device=device),
-    )
+    target, gain = torch.tensor(TARGET, device=device), gain_of(STEPS)
+    average, rate, done = averaged(codec), start_rate(config.beta, device), 0
 
     def step() -> int:
-        nonlocal batches
+        nonlocal batches, rate, done
         x = next(batches, None)
         if x is None:
             batches = data.epoch(1)
             x = next(batches)
-        train_step(codec, optimiser, x, *values, options)
+        # As the loop of a training does it: rate control and the average of the weights too.
+        figures = train_step(codec, optimiser, x, rate.weight, target, options)
+        rate = after_step(rate, figures[2], target, gain)
+        update_average(average, codec, done, config.averaging)
+        done += 1
         return len(x)
 
     return step
@@ -186,7 +194,12 @@ def main() -> None:
         }
     )
     train = load_splits(config).train
-    steps = {"plain": plain_step(config, train, device), "ours": our_step(config, train, device)}
+    all_bits = override(config, {"context_share": 1.0})
+    steps = {
+        "plain": plain_step(config, train, device),
+        "all bits": our_step(all_bits, train, device),
+        "ours": our_step(config, train, device),
+    }
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         rate(step, 3, device)
@@ -194,14 +207,14 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for name, step in steps.items():
             rates[name].append(rate(step, arguments.batches, device))
-    ratios = [ours / plain for ours, plain in zip(rates["ours"], rates["plain"], strict=True)]
     print(f"digits 32x32, width {config.width}, groups {config.groups},", end=" ")
     print(f"C {config.num_latent_channels}, batch {config.batch_size}, {device},", end=" ")
     print(f"{torch.get_num_threads()} threads")
     for name, values in rates.items():
-        print(f"{name:>6}: {statistics.median(values):8.1f} images/s")
-    print(f" ratio: {statistics.median(ratios):8.2f} ours / plain", end="")
-    print(f" (of {len(ratios)} rounds: {min(ratios):.2f} to {max(ratios):.2f})")
+        ratios = [own / plain for own, plain in zip(values, rates["plain"], strict=True)]
+        print(f"{name:>8}: {statistics.median(values):7.1f} images/s,", end=" ")
+        print(f"{statistics.median(ratios):.2f} times plain", end=" ")
+        print(f"(of {len(ratios)} rounds: {min(ratios):.2f} to {max(ratios):.2f})")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,14 @@ import torch
 
 from rdmodels import metrics
 from rdmodels.errors import ConfigError
-from rdmodels.results.images import ImageResult, read_images, summarise, write_images
-from rdmodels.results.trial import metric_keys
+from rdmodels.results.images import (
+    ImageResult,
+    LatentUse,
+    read_images,
+    summarise,
+    write_images,
+)
+from rdmodels.results.trial import Metrics, metric_keys
 
 MISSING = {"ms_ssim": None, "ms_ssim_db": None}
 
@@ -17,26 +23,30 @@ def image(**values: float | None) -> ImageResult:
     return ImageResult(**{**base, "psnr_db": 20.0, "ssim": 0.5, **MISSING, **values})
 
 
+def means_of(images: list[ImageResult]) -> Metrics:
+    return summarise(images, LatentUse(0.3, 6, 1.2), rate_over_target=1.0, loss=0.0)
+
+
 def test_psnr_is_averaged_over_images_not_taken_of_the_mean() -> None:
     images = [image(mse=m, psnr_db=metrics.psnr_db(m)) for m in (0.1, 0.0001)]
-    means = summarise(images, loss=0.0)
+    means = means_of(images)
     assert means.psnr_db == pytest.approx(25.0)
     assert metrics.psnr_db(means.mse) == pytest.approx(13.0, abs=0.01)
 
 
 def test_bpp_is_averaged_per_image() -> None:
     images = [image(bits_estimated=100.0), image(pixels=1000, bits_estimated=100.0)]
-    assert summarise(images, loss=0.0).bpp_estimated == pytest.approx((1.0 + 0.1) / 2)
-    assert summarise(images, loss=0.0).bpp is None
+    assert means_of(images).bpp_estimated == pytest.approx((1.0 + 0.1) / 2)
+    assert means_of(images).bpp is None
     written = [image(bits_written=80.0), image(pixels=1000, bits_written=160.0)]
-    assert summarise(written, loss=0.0).bpp == pytest.approx((0.8 + 0.16) / 2)
+    assert means_of(written).bpp == pytest.approx((0.8 + 0.16) / 2)
 
 
 def test_a_lossless_image_has_no_psnr_and_drops_out_of_the_mean() -> None:
     assert metrics.psnr_db(0.0) is None
     lossless = image(mse=0.0, psnr_db=None)
-    assert summarise([lossless, image()], loss=0.0).psnr_db == 20.0
-    assert summarise([lossless], loss=0.0).psnr_db is None
+    assert means_of([lossless, image()]).psnr_db == 20.0
+    assert means_of([lossless]).psnr_db is None
 
 
 def test_ms_ssim_exists_only_for_large_images() -> None:
@@ -51,7 +61,7 @@ def test_ms_ssim_exists_only_for_large_images() -> None:
 
 def test_ms_ssim_in_db_is_averaged_over_images_not_taken_of_the_mean() -> None:
     images = [image(ms_ssim=m, ms_ssim_db=metrics.ms_ssim_db(m)) for m in (0.9, 0.999)]
-    means = summarise(images, loss=0.0)
+    means = means_of(images)
     assert means.ms_ssim_db == pytest.approx(20.0)
     assert metrics.ms_ssim_db(means.ms_ssim or 0) == pytest.approx(12.97, abs=0.01)
 

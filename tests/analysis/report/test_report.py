@@ -1,6 +1,7 @@
 """Reports: exact CSV columns, valid JSON, pages that hold everything they need and escape it."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from analysis.report.columns import TRIAL_COLUMNS
 from analysis.report.conventions import ARCHIVE_RATES
 from analysis.report.report import ReportFiles, write_report
 from analysis.store.runs import read_sweep
-from rdmodels.training.coded import STREAM_IMAGES, STREAM_PIXELS
+from rdmodels.coding.streams import STREAM_IMAGES, STREAM_PIXELS
 from tests.analysis.report.tags import Tags
 from tests.analysis.tracked import NASTY, Trial, build_sweep, estimate, figures
 
@@ -24,7 +25,10 @@ SPACE = ("beta", "num_latent_channels", "h_target")
 COLUMNS = (
     "trial_id,run_id,beta,num_latent_channels,h_target,val_bpp,val_psnr_db,test_bpp,test_psnr_db"
 )
-RATES = "val_bpp_standalone,test_bpp_standalone,val_bpp_estimated,test_bpp_estimated"
+RATES = (
+    "val_bpp_standalone,test_bpp_standalone,val_bpp_estimated,test_bpp_estimated"
+    ",val_rate_over_target,test_rate_over_target"
+)
 SHARED = {"bpp_standalone": 0.9}
 """Of a complete trial whose images share streams."""
 
@@ -51,18 +55,45 @@ def complete(rate: float, psnr_db: float | None, **more: float) -> Trial:
 
 def test_csv_columns_are_exact(tmp_path: Path) -> None:
     pruned = Trial("pruned", PARAMS, figures(0.2, 19.0))
-    files = lone(tmp_path, complete(0.5, 25.0, **SHARED), complete(0.4, None), pruned)
+    empty = dataclasses.replace(complete(0.4, None), collapsed="the rate went to zero")
+    files = lone(tmp_path, complete(0.5, 25.0, **SHARED, rate_over_target=1.25), empty, pruned)
     frontier_lines = files.frontier_csv.read_text().splitlines()
     assert frontier_lines[0] == f"{COLUMNS},{RATES}"
     assert [line.split(",")[0] for line in frontier_lines[1:]] == ["t0000"]
     header, first, second, third = csv.reader(files.trials_csv.read_text().splitlines())
     assert header == [*COLUMNS.split(","), *RATES.split(","), *TRIAL_COLUMNS]
     assert first[2:9] == ["0.01", "16", "1.0", "0.5", "25.0", "0.5", "25.0"]
-    assert first[9:13] == ["0.9", "0.9", "0.45", "0.45"]
+    assert first[9:15] == ["0.9", "0.9", "0.45", "0.45", "1.25", "1.25"]
     assert second[5:9] == ["0.4", "", "0.4", ""]
-    assert second[13:] == ["complete", "3", "12.5"]
+    assert first[15:] == ["complete", "3", "12.5", "0.8", ""]
+    assert second[15:] == ["complete", "3", "12.5", "0.8", "the rate went to zero"]
     # No rate but the estimate: an unfinished trial has written nothing.
-    assert third[5:] == ["", "19.0", "", "", "", "", str(estimate(0.2)), "", "pruned", "3", ""]
+    rates = ["", "", str(estimate(0.2)), "", "", ""]
+    assert third[5:] == ["", "19.0", "", "", *rates, "pruned", "3", "", "", ""]
+
+
+def test_collapsed_trials_are_named_with_what_is_wrong(tmp_path: Path) -> None:
+    empty = dataclasses.replace(complete(0.1, 12.0), collapsed=f"the rate went to zero {NASTY}")
+    files = lone(tmp_path, complete(0.5, 25.0), empty)
+    text = text_of(files)
+    assert "Collapsed trials" in text
+    assert f"t0001 the rate went to zero {NASTY}" in text
+    assert NASTY not in files.html.read_text()
+    points = json.loads(files.frontier_json.read_text())["points"]
+    assert [point["collapsed"] for point in points] == [f"the rate went to zero {NASTY}", None]
+    sound = lone(tmp_path / "sound", complete(0.5, 25.0))
+    assert "Collapsed" not in text_of(sound)
+
+
+def test_the_target_that_was_set_is_the_column(tmp_path: Path) -> None:
+    space = ("beta", "num_latent_channels", "target_bpp")
+    given = {"beta": 0.01, "num_latent_channels": 16, "h_target": None, "target_bpp": 0.4}
+    both = figures(0.5, 25.0)
+    files = lone(tmp_path, Trial("complete", given, both, both, both), space=space)
+    (row,) = pd.read_csv(files.frontier_csv).to_dict("records")
+    assert row["target_bpp"] == 0.4
+    assert "target_bpp" in text_of(files)
+    assert "h_target" not in row
 
 
 def test_further_searched_fields_come_after(built: Path, files: ReportFiles) -> None:

@@ -10,13 +10,14 @@ from rich.console import Console, RenderableType
 
 from analysis.report.report import write_report
 from analysis.store.runs import Sweep, read_sweep
-from rdmodels.results.trial import Metrics, TrialResult
+from rdmodels.results.trial import Metrics, Seconds, TrialResult
 from sweep.cli.tables import (
     frontier_table,
     models_table,
     print_delivery,
     print_outcome,
     result_table,
+    seconds_line,
 )
 from sweep.directory import frontier_note
 from sweep.run.launch import Outcome
@@ -125,27 +126,37 @@ def metrics(standalone: float) -> Metrics:
         bpp_standalone=standalone,
         bpp_estimated=0.45,
         bits_per_symbol_estimated=1.5,
+        rate_over_target=1.02,
         mse=0.01,
         psnr_db=20.0,
         ssim=None,
         ms_ssim=None,
         ms_ssim_db=None,
+        importance=0.3,
+        centers_used=6,
+        symbol_entropy=1.8,
         loss=1.0,
     )
 
 
 @pytest.mark.parametrize("standalone", [0.5, 0.8])
 def test_the_result_of_a_training(standalone: float) -> None:
-    result = TrialResult(4, 5, 60.0, best=metrics(0.5), test=metrics(standalone))
+    seconds = Seconds(training=50.0, statistics=2.0, validation=3.0, storing=1.0, coding=4.0)
+    result = TrialResult(4, 5, seconds, metrics(0.5), metrics(standalone), collapsed=None)
     table = result_table(result)
     alone = [f"bpp {ALONE}"] if standalone > 0.5 else []
-    names = ["images", "bpp", *alone, "bpp estimated", "bits/symbol estimated", "PSNR, dB", "SSIM"]
+    names = ["images", "bpp", *alone, "bpp estimated", "bits/symbol estimated"]
+    names += ["rate / target", "PSNR, dB", "SSIM"]
     assert headings(table) == names
     text = shown(table)
     row = next(line for line in text.splitlines() if line.strip().startswith("test"))
-    expected = ["test", "0.5000", "0.8000", "0.4500", "1.500", "20.00", "–"]
+    expected = ["test", "0.5000", "0.8000", "0.4500", "1.500", "1.020", "20.00", "–"]
     assert row.split() == [cell for cell in expected if alone or cell != "0.8000"]
     assert ("archive" in text) == bool(alone)
+    assert seconds_line(seconds) == (
+        "Time: 50.0 s training, 2.0 s statistics, 3.0 s validation, 1.0 s storing, 4.0 s coding;"
+        " 83% of it training steps"
+    )
 
 
 def test_the_closing_line_of_a_launch_has_the_unit_of_the_hypervolume() -> None:
@@ -157,6 +168,12 @@ def test_the_closing_line_of_a_launch_has_the_unit_of_the_hypervolume() -> None:
         print_outcome(console, console, outcome, None)
     line = "2 complete, 1 failed; hypervolume 12.346 log2(bpp) × dB"
     assert capture.get().splitlines()[0] == line
+    progress.standing = Standing(complete=2, collapsed=("t0001: the rate went to zero",))
+    with console.capture() as capture:
+        print_outcome(console, console, outcome, None)
+    first, second = capture.get().splitlines()[:2]
+    assert first == "collapsed: t0001: the rate went to zero"
+    assert second.startswith("2 complete, 0 failed, 0 stopped, 1 not started; 1 of the complete")
 
 
 def note_of(sweep: Sweep, output: Path) -> list[str]:

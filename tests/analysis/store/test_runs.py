@@ -52,10 +52,10 @@ def test_a_row_a_trial_with_typed_columns(built: Path) -> None:
 def test_columns_are_named_after_what_was_logged(built: Path) -> None:
     assert trial_columns(read_info(built)) == [
         *("trial_id", "run_id", "status", "beta", "num_latent_channels", "h_target"),
-        *("normalisation", "epochs_done", "train_seconds"),
+        *("normalisation", "epochs_done", "train_seconds", "training_share"),
         *(key.replace("best/", "val_") for key in metric_keys() if key in BEST),
         *(key.replace("/", "_") for key in metric_keys() if key.startswith("test/")),
-        "error",
+        *("collapsed", "error"),
     ]
     assert {"bpp", "bpp_standalone", "bpp_estimated", "psnr_db", "ms_ssim_db"} < set(FIGURES)
     assert "bits_per_symbol" not in FIGURES

@@ -22,11 +22,11 @@ from rdmodels.coding.integer_context import (
     load_integer_context,
     save_integer_context,
 )
-from rdmodels.coding.parallel_pass import pmfs_by_channel
 from rdmodels.config import make_trial
 from rdmodels.data.images import ImageSet
 from rdmodels.errors import ConfigError
 from rdmodels.model.codec import Codec
+from tests.rdmodels.coding.parallel_pass import pmfs_by_channel
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -46,12 +46,12 @@ def random_symbols(*shape: int, centers: int = 6, seed: int = 1) -> Tensor:
 
 
 def parallel_pmfs(integer: IntegerContext, symbols: Tensor) -> Tensor:
-    """(N, C, h, w, L), by the pass that the encoder uses."""
+    """(N, C, h, w, L), by a pass of its own over the whole latent."""
     return torch.stack(list(pmfs_by_channel(integer, symbols)), dim=1)
 
 
 def front_pmfs(integer: IntegerContext, symbols: Tensor) -> Tensor:
-    """(N, C, h, w, L), by the pass that the decoder uses, fed with the true symbols."""
+    """(N, C, h, w, L), by the walk that codes, fed with the true symbols."""
     images, channels, height, width = symbols.shape
     channel, row, column = torch.meshgrid(*map(torch.arange, symbols.shape[1:]), indexing="ij")
     order = (column + 2 * row + 4 * channel).flatten().argsort(stable=True)
@@ -94,7 +94,7 @@ def test_pmfs_are_those_of_the_float_network_rounded(centers: int, features: int
     pmfs = parallel_pmfs(convert_context(codec, symbols), symbols)
     values = codec.quantizer.values(symbols)
     with torch.no_grad():
-        logits = codec.context(values, codec.quantizer.centers[0]).movedim(2, -1)
+        logits = codec.context(values, codec.quantizer.centers[0])
     ratio = pmfs.double() / 2**16 - torch.softmax(logits.double(), -1)
     # A unit for each symbol, and half a percent of a probability for all roundings together.
     assert float(ratio.abs().max()) < centers / 2**16 + 0.005
@@ -147,7 +147,7 @@ def test_blocks_of_rows_do_not_change_pmfs(
     symbols = random_symbols(2, 3, 13, 9)
     whole = parallel_pmfs(integer, symbols)
     for block in (1, 50, 100):
-        monkeypatch.setattr("rdmodels.coding.parallel_pass.BLOCK", block)
+        monkeypatch.setattr("tests.rdmodels.coding.parallel_pass.BLOCK", block)
         assert torch.equal(parallel_pmfs(integer, symbols), whole)
 
 

@@ -26,14 +26,15 @@ def random_context(features: int = 6, centers: int = 6) -> ContextModel:
 def conv3d(layer: MaskedConv, x: torch.Tensor, pad_value: float) -> torch.Tensor:
     """The layer as what it stands for: a masked 3-D convolution."""
     onward, own = (layer.weight * layer.mask).chunk(2)
-    padded = F.pad(x.transpose(1, 2), (1, 1, 1, 1, 1, 0), value=pad_value)
-    return F.conv3d(padded, torch.stack([onward, own], dim=2), layer.bias).transpose(1, 2)
+    padded = F.pad(x.permute(0, 4, 1, 2, 3), (1, 1, 1, 1, 1, 0), value=pad_value)
+    out = F.conv3d(padded, torch.stack([onward, own], dim=2), layer.bias)
+    return out.permute(0, 2, 3, 4, 1)
 
 
 def test_the_folded_context_model_is_the_three_dimensional_one() -> None:
     context = random_context()
     y_hat = torch.randn(2, 5, 6, 7)
-    first = F.relu(conv3d(context.conv0, y_hat.unsqueeze(2), PAD.item()))
+    first = F.relu(conv3d(context.conv0, y_hat.unsqueeze(-1), PAD.item()))
     features = first + conv3d(context.conv2, F.relu(conv3d(context.conv1, first, 0)), 0)
     expected = conv3d(context.logits, features, 0)
     assert torch.allclose(context(y_hat, PAD), expected, atol=1e-5)
@@ -48,7 +49,7 @@ def test_changing_a_symbol_leaves_all_earlier_and_its_own_logits_alone(
     y_hat = torch.randn(1, 4, 5, 6)
     changed = y_hat.clone()
     changed[0][position] += 3.0
-    differs = (context(y_hat, PAD) - context(changed, PAD)).abs().amax(dim=2)[0] > 0
+    differs = (context(y_hat, PAD) - context(changed, PAD)).abs().amax(dim=-1)[0] > 0
     index = int(torch.arange(4 * 5 * 6).reshape(4, 5, 6)[position])
     assert not differs.flatten()[: index + 1].any()
 
@@ -56,7 +57,7 @@ def test_changing_a_symbol_leaves_all_earlier_and_its_own_logits_alone(
 def test_the_receptive_field_is_five_by_nine_by_nine() -> None:
     context = random_context()
     y_hat = torch.randn(1, 8, 21, 21, requires_grad=True)
-    context(y_hat, PAD)[0, 7, :, 10, 10].sum().backward()
+    context(y_hat, PAD)[0, 7, 10, 10].sum().backward()
     assert y_hat.grad is not None
     channels, rows, columns = (axis.unique() for axis in y_hat.grad[0].nonzero(as_tuple=True))
     assert channels.tolist() == [3, 4, 5, 6, 7]
@@ -111,8 +112,11 @@ def test_any_size_comes_back_in_its_own_shape(
 
 
 def loss_of(x: torch.Tensor, out: CodecOutput, config: TrialConfig) -> Loss:
-    beta, h_target = torch.tensor(config.beta), torch.tensor(config.h_target)
-    return rate_distortion_loss(x, out, beta, h_target, config.distortion)
+    weight, h_target = torch.tensor(config.beta), torch.tensor(config.h_target)
+    distortion = image_distortion(x, out.x_hat, config.distortion)
+    return rate_distortion_loss(
+        distortion, out.bits, out.importance, weight, h_target, config.rate_control
+    )
 
 
 def gradients(codec: Codec, values: dict[str, object]) -> dict[str, bool]:
@@ -136,24 +140,26 @@ def gradients(codec: Codec, values: dict[str, object]) -> dict[str, bool]:
 
 
 def test_what_the_rate_trains() -> None:
-    """The encoder above target, through the importance map alone; the context model always."""
+    """The encoder through the importance map alone, under the hinge only above the target; the
+    context model always."""
     torch.manual_seed(0)
     config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3})
     codec = Codec(config, [0.5], [0.3])
-    above, below = gradients(codec, {"h_target": 0.1}), gradients(codec, {"h_target": 2.58})
-    assert above == {"encoder": True, "decoder": False, "quantizer": False, "context": True}
-    assert below == {"encoder": False, "decoder": False, "quantizer": False, "context": True}
-    plain = make_trial(
-        {"width": 8, "groups": 1, "num_latent_channels": 3, "importance_map": False}
-    )
-    unmasked = gradients(Codec(plain, [0.5], [0.3]), {"h_target": 0.1, "importance_map": False})
-    assert not unmasked["encoder"]
+    on = {"encoder": True, "decoder": False, "quantizer": False, "context": True}
+    for control, below in (("hinge", {**on, "encoder": False}), ("controller", on)):
+        values = {"rate_control": control, "h_target": 0.1}
+        assert gradients(codec, values) == on
+        assert gradients(codec, {**values, "h_target": 2.58}) == below
+        plain = make_trial(
+            {"width": 8, "groups": 1, "num_latent_channels": 3, "importance_map": False}
+        )
+        unmasked = gradients(Codec(plain, [0.5], [0.3]), {**values, "importance_map": False})
+        assert not unmasked["encoder"]
 
 
-def test_the_loss_is_the_papers() -> None:
-    config = make_trial(
-        {"width": 8, "groups": 1, "num_latent_channels": 3, "beta": 0.3, "h_target": 0.5}
-    )
+def test_the_loss_is_the_papers_under_the_hinge() -> None:
+    values = {"rate_control": "hinge", "beta": 0.3, "h_target": 0.5}
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **values})
     codec = Codec(config, [0.5], [0.3])
     x = torch.rand(2, 1, 16, 16)
     out = codec(x)
@@ -164,6 +170,26 @@ def test_the_loss_is_the_papers() -> None:
     assert torch.allclose(loss.distortion, (out.x_hat - x).square().mean())
     assert torch.allclose(loss.bits_per_symbol, out.bits.mean())
     assert torch.allclose(loss.objective, expected + out.bits.mean())
+
+
+def test_under_the_controller_the_rate_has_its_weight_at_any_rate() -> None:
+    values = {"rate_control": "controller", "beta": 0.3, "h_target": 2.5}
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **values})
+    x = torch.rand(2, 1, 16, 16)
+    out = Codec(config, [0.5], [0.3])(x)
+    loss = loss_of(x, out, config)
+    h_mask = (out.bits * out.importance).mean().item()
+    assert loss.total.item() == pytest.approx(loss.distortion.item() + 0.3 * h_mask / 2)
+
+
+def test_the_rate_of_a_part_of_the_batch_is_that_of_its_first_images() -> None:
+    config = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3})
+    codec = Codec(config, [0.5], [0.3])
+    x = torch.rand(5, 1, 16, 16)
+    whole, part = codec(x), codec(x, 2)
+    assert part.bits.shape == (2, 3, 2, 2)
+    assert torch.allclose(part.bits, whole.bits[:2])
+    assert torch.equal(part.x_hat, whole.x_hat)
 
 
 def test_ms_ssim_is_minimised_as_one_minus_it() -> None:

@@ -5,12 +5,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from rdmodels.coding.bitstream import compress, compress_batch
+from rdmodels.coding.bitstream import (
+    compress,
+    compress_batch,
+    compress_both,
+    compress_symbols,
+    decompress_both,
+    encode_images,
+)
 from rdmodels.coding.coding_model import CodingModel, load_coding_model
+from rdmodels.coding.container import pack, read_header
 from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
-from rdmodels.errors import EvaluationError
+from rdmodels.errors import BitstreamError, EvaluationError
 from rdmodels.results.images import VALIDATION_IMAGES, ImageResult, read_images, write_images
 from rdmodels.training import coded as coded_module
 from rdmodels.training.coded import evaluate_coded
@@ -71,13 +79,22 @@ def test_the_stand_alone_rate_is_that_of_a_stream_for_each(
     assert coded.metrics.bpp_standalone > 1.2 * coded.metrics.bpp
 
 
-def test_a_stream_of_its_own_that_comes_back_changed_fails_loudly(
-    model: CodingModel, digits: Splits, monkeypatch: pytest.MonkeyPatch
+def test_a_stream_of_its_own_that_says_something_else_is_refused(
+    model: CodingModel, digits: Splits
 ) -> None:
-    honest = coded_module.decompress_each
-    monkeypatch.setattr(coded_module, "decompress_each", lambda *a: 5 - honest(*a))
-    with pytest.raises(EvaluationError, match="a stream each came back changed"):
-        evaluate_coded(model, digits.test.take(range(3)))
+    symbols = encode_images(model, digits.test.stacked[:3])  # type: ignore[index]
+    data, each = compress_both(model, symbols, (32, 32))
+    assert torch.equal(decompress_both(model, data, each), symbols)
+    assert data == compress_symbols(model, symbols, (32, 32))
+    with pytest.raises(BitstreamError, match="decode to different symbols"):
+        decompress_both(model, data, [each[1], each[0], each[2]])
+    with pytest.raises(BitstreamError, match="need as many streams"):
+        decompress_both(model, data, each[:2])
+    longer = read_header(each[2]).payload_bytes + 1
+    numbers = (1, 1, 32, 32, symbols.shape[1], 6, longer)
+    payload = each[2][read_header(each[2]).header_bytes :] + b"\0"
+    with pytest.raises(BitstreamError, match="coded symbols of image 2 are damaged"):
+        decompress_both(model, data, [*each[:2], pack(model.model_id, numbers, payload)])
 
 
 def test_images_up_to_64_by_64_share_and_larger_ones_do_not() -> None:
@@ -160,14 +177,14 @@ def test_the_table_has_a_column_for_every_field(
 def test_symbols_that_come_back_changed_fail_loudly(
     model: CodingModel, digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = coded_module.decompress_symbols
+    honest = coded_module.decompress_both
 
-    def flipping(*arguments: object) -> tuple[torch.Tensor, tuple[int, int]]:
-        symbols, size = honest(*arguments)  # type: ignore[arg-type]
+    def flipping(*arguments: object) -> torch.Tensor:
+        symbols = honest(*arguments)  # type: ignore[arg-type]
         symbols[0, 0, 0, 0] = 5 - symbols[0, 0, 0, 0]
-        return symbols, size
+        return symbols
 
-    monkeypatch.setattr(coded_module, "decompress_symbols", flipping)
+    monkeypatch.setattr(coded_module, "decompress_both", flipping)
     with pytest.raises(EvaluationError, match=r"1 of .* symbols of .* came back changed"):
         evaluate_coded(model, digits.test)
 

@@ -12,6 +12,7 @@ from rdmodels import checkpoint
 from rdmodels.config import TrialConfig, override
 from rdmodels.data.splits import Splits
 from rdmodels.errors import ConfigError
+from rdmodels.results.trial import Seconds
 from rdmodels.training.fit import fit
 from rdmodels.training.start import TrainingState, make_codec, make_optimiser, training_state
 
@@ -65,8 +66,10 @@ def test_a_training_stands_where_its_checkpoint_says(
     list(itertools.islice(fit(small_config, digits, tmp_path), 1))
     state = training_state(tmp_path)
     assert (state.epochs, state.best_epoch) == (1, 0)
-    assert state.seconds > 0
-    assert TrainingState().after(0, None, 2.0) == TrainingState(epochs=1, seconds=2.0)
+    assert (state.steps, state.seconds.training > 0) == (6, True)
+    spent = Seconds(training=2.0)
+    later = TrainingState().after(0, 7, None, spent)
+    assert later == TrainingState(epochs=1, steps=7, seconds=spent)
 
 
 def test_files_of_another_version_are_refused_in_one_line(trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     [
         (["launch", "nowhere.yaml"], ["nowhere.yaml", "cannot be read"]),
         (["launch", QUICKSTART, "--set", "space.h_target.high=3"], ["space.h_target", "2.585"]),
+        (
+            ["launch", QUICKSTART, "--set", "space.target_bpp=[0.2]"],
+            ["h_target", "target_bpp", "give one of them"],
+        ),
+        (
+            [
+                *("launch", QUICKSTART, "--set", "space.h_target=null"),
+                *("--set", "space.target_bpp=[0.2, 0.9]", "--dry-run"),
+            ],
+            ["target_bpp 0.9", "num_latent_channels to 23"],
+        ),
         (["launch", QUICKSTART, "--set", "trial.dataset=folder:none"], ["none", "not a folder"]),
         (["launch", QUICKSTART, "--output", "."], ["--output .", "in use"]),
         (["launch", QUICKSTART, "--set", "resources.gpu=3"], ["resources.gpu", "3", "set"]),
@@ -93,6 +105,7 @@ def test_train_resume_and_evaluate(tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "checkpoint.safetensors", "train.log"):
         assert (model / name).stat().st_size > 0
     assert (model / "reconstructions.png").read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"Time: .* training, .* coding; \d+% of it training steps", done.stdout)
     done = rdsweep("train", "--resume", "models/one", "--epochs", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     records = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]

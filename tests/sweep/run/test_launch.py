@@ -217,7 +217,11 @@ def test_one_seed_one_at_a_time_is_the_same_sweep_twice(tmp_path: Path) -> None:
         rows = read_csv(tmp_path / "sweeps" / name / "report" / "trials.csv")
         tables.append(
             [
-                {k: v for k, v in row.items() if k not in ("run_id", "train_seconds")}
+                {
+                    k: v
+                    for k, v in row.items()
+                    if k not in ("run_id", "train_seconds", "training_share")
+                }
                 for row in rows
             ]
         )

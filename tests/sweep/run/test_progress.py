@@ -19,7 +19,7 @@ def sweep_under_way(directory: Path) -> SweepStudy:
     for _ in range(7):
         study.ask()
     study.complete("t0000", 0.5, 0.01, 20.0)
-    study.complete("t0001", 0.6, 0.02, 19.0)
+    study.complete("t0001", 0.6, 0.02, 19.0, "the rate went to zero")
     study.complete("t0002", 0.7, 0.0, None)
     study.prune("t0003", {})
     study.fail("t0004", "ValueError: why")
@@ -34,6 +34,7 @@ def test_how_far_a_sweep_is_comes_from_its_study_alone(tmp_path: Path) -> None:
     assert (standing.failed, standing.stopped, standing.done) == (1, 1, 5)
     assert standing.points == (Point("t0000", 0.5, 20.0), Point("t0001", 0.6, 19.0))
     assert standing.hypervolume == hypervolume([(0.5, 20.0), (0.6, 19.0)], CORNER) > 0
+    assert standing.collapsed == ("t0001: the rate went to zero",)
     assert standing.errors == ("t0004: ValueError: why",)
     again = SweepStudy(tmp_path, "x", SPEC)
     assert standing_of(again.ended_trials(), CORNER) == standing

@@ -12,11 +12,15 @@ MEANS = Metrics(
     bpp_standalone=0.6,
     bpp_estimated=0.49,
     bits_per_symbol_estimated=1.0,
+    rate_over_target=1.0,
     mse=0.01,
     psnr_db=21.0,
     ssim=0.8,
     ms_ssim=0.9,
     ms_ssim_db=11.0,
+    importance=0.3,
+    centers_used=6,
+    symbol_entropy=1.4,
     loss=0.02,
 )
 

@@ -1,4 +1,5 @@
-"""The integer context model over a whole latent of known symbols: the encoder's pass."""
+"""The integer context model over a whole latent of known symbols, channel by channel: written
+independently of the walk that codes, to compare it with."""
 
 from collections.abc import Iterator
 

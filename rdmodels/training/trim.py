@@ -1,0 +1,85 @@
+"""The last step of rate control: the averaged weights meet their target exactly.
+
+While the learning rates fall to zero the context model still improves, and no weight of the rate
+moves the encoder any more. So the importance map's logit is shifted, everywhere by the same, until
+the rate is the one that was asked for.
+"""
+
+import functools
+from collections.abc import Iterator
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from rdmodels.config import TrialConfig
+from rdmodels.data.images import ImageSet
+from rdmodels.model.codec import Codec
+from rdmodels.training.target import rate_scale, target_bits_per_symbol
+
+LARGEST_SHIFT = 1.0
+"""Of the logit; a codec that is further away than that has not been trained for its target."""
+CLOSE = 0.002
+"""Of the target: the rate is met."""
+LATENTS = 2**24
+"""Values of latents that are kept in memory; images beyond are left out."""
+
+
+@torch.no_grad()
+def trim_rate(codec: Codec, images: ImageSet, config: TrialConfig) -> float:
+    """Shift the importance map of `codec` until `images` cost what `config` asks for.
+
+    Returns the shift, 0 if the codec has no importance map; the nearer end where the target is
+    out of reach. Only a bias of the encoder changes, so streams and decoder know nothing of it.
+
+    Raises:
+        ConfigError: as `target_bits_per_symbol`.
+    """
+    if not codec.importance_map:
+        return 0.0
+    was_training = codec.training
+    codec.eval()
+    latents = list(_latents(codec, images, config.batch_size))
+    target, per_pixel = target_bits_per_symbol(config, images), config.target_bpp is not None
+    if per_pixel:
+        target *= rate_scale(config, images).symbols_per_pixel
+
+    @functools.cache
+    def excess(shift: float) -> float:
+        rate = _rate(codec, latents, shift, per_pixel=per_pixel) / target - 1.0
+        return 0.0 if abs(rate) < CLOSE else rate
+
+    ends = [(excess(end), end) for end in (-LARGEST_SHIFT, LARGEST_SHIFT)]
+    if ends[0][0] < 0 < ends[1][0]:
+        shift = float(brentq(excess, ends[0][1], ends[1][1], xtol=1e-3, maxiter=20, disp=False))
+    else:
+        shift = min(ends, key=lambda end: abs(end[0]))[1]
+    bias = codec.encoder[-1].bias
+    assert isinstance(bias, Tensor)
+    bias[0] += shift
+    codec.train(was_training)
+    return shift
+
+
+def _latents(codec: Codec, images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, int]]:
+    """What the encoder says of each batch, and the pixels of an image of it."""
+    kept = 0
+    for x in images.batches(batch_size, codec.mean.device):
+        y = codec.analyse(x)
+        yield y, x.shape[-2] * x.shape[-1]
+        kept += y.numel()
+        if kept > LATENTS:
+            return
+
+
+def _rate(
+    codec: Codec, latents: list[tuple[Tensor, int]], shift: float, *, per_pixel: bool
+) -> float:
+    """Bits per symbol, or per pixel (of each image, then averaged), the map's logit shifted."""
+    bits, count = 0.0, 0
+    for y, pixels in latents:
+        (_, symbols), _ = codec.quantize(y, shift)
+        found = float(codec.symbol_bits(symbols).double().sum())
+        bits += found / pixels if per_pixel else found
+        count += len(y) if per_pixel else symbols.numel()
+    return bits / count

@@ -32,6 +32,9 @@ from rdmodels.training.trim import trim_rate
 
 logger = logging.getLogger(__name__)
 
+MET = 0.05
+"""Of the target: a rate this close has met it."""
+
 
 def fit(
     config: TrialConfig,
@@ -44,8 +47,9 @@ def fit(
     """Train `config` in `directory`, yielding a record after each epoch.
 
     After every epoch the directory holds `checkpoint.safetensors`, to resume from, and
-    `model.safetensors`, the weights of the epoch with the least validation loss. Whoever iterates
-    logs, reports and stops; `finish` gives the final figures.
+    `model.safetensors`, the weights of the epoch with the least validation loss; under the
+    controller, of those that met their target if there is one. Whoever iterates logs, reports and
+    stops; `finish` gives the final figures.
 
     Args:
         resume: go on from the directory's checkpoint; the records continue after its epoch.
@@ -74,7 +78,9 @@ def fit(
         elif val is not None and config.rate_control == "controller":
             training.rate = after_validation(training.rate, val.bits_per_symbol_estimated)
         clock.lap("validation")
-        state = training.state.after(epoch, len(training.batches), val, clock.seconds)
+        state = training.state.after(
+            epoch, len(training.batches), val, clock.seconds, missed=_missed(config, val)
+        )
         training.state = state
         if state.best_epoch == epoch:
             _save_best(directory, training.average, epoch, val)
@@ -118,6 +124,13 @@ def _settle(training: Training, validation: ImageSet, epoch: int) -> None:
     if config.normalisation == "batch":
         # The decoder sees other latents now.
         reestimate_batch_norm(codec, training.batches, epoch)
+
+
+def _missed(config: TrialConfig, val: Metrics | None) -> bool:
+    """Whether the controller, which is there to meet the target, has not met it in an epoch."""
+    if val is None or config.rate_control == "hinge":
+        return False
+    return abs(val.rate_over_target - 1.0) > MET
 
 
 def _validate(

@@ -76,22 +76,31 @@ def make_optimiser(codec: Codec, config: TrialConfig) -> torch.optim.Adam:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Where a training stands: epochs and steps done, the best epoch, where the time has gone."""
+    """Where a training stands: epochs and steps done, the best epoch, where the time has gone.
+
+    best_missed: whether the rate of the best epoch so far is not the one that was asked for.
+    """
 
     epochs: int = 0
     steps: int = 0
     best_epoch: int = -1
+    best_missed: bool = True
     best_loss: float = float("inf")
     seconds: Seconds = dataclasses.field(default_factory=Seconds)
 
-    def after(self, epoch: int, steps: int, val: Metrics | None, seconds: Seconds) -> Self:
-        """The state after one more epoch; one without figures is never the best."""
+    def after(
+        self, epoch: int, steps: int, val: Metrics | None, seconds: Seconds, *, missed: bool
+    ) -> Self:
+        """The state after one more epoch; one without figures is never the best.
+
+        An epoch that has met its target goes before any that has `missed` it.
+        """
         state = dataclasses.replace(
             self, epochs=epoch + 1, steps=self.steps + steps, seconds=seconds
         )
-        if val is not None and val.loss < self.best_loss:
-            return dataclasses.replace(state, best_epoch=epoch, best_loss=val.loss)
-        return state
+        if val is None or (missed, val.loss) >= (self.best_missed, self.best_loss):
+            return state
+        return dataclasses.replace(state, best_epoch=epoch, best_missed=missed, best_loss=val.loss)
 
 
 @dataclasses.dataclass

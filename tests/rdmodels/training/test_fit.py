@@ -18,7 +18,7 @@ from rdmodels.training import fit as fit_module
 from rdmodels.training.evaluation import Evaluation, evaluate
 from rdmodels.training.finish import coding_model, finish
 from rdmodels.training.fit import fit
-from rdmodels.training.start import make_codec
+from rdmodels.training.start import make_codec, training_state
 from rdmodels.training.statistics import reestimate_batch_norm
 
 
@@ -235,13 +235,50 @@ def test_the_best_epoch_is_the_one_of_least_validation_loss(
 
     monkeypatch.setattr(fit_module, "evaluate", scripted)
     states = []
-    for _ in fit(override(small_config, {"epochs": 4}), digits, tmp_path):
+    hinge = override(small_config, {"epochs": 4, "rate_control": "hinge"})
+    for _ in fit(hinge, digits, tmp_path):
         states.append(weights(tmp_path))
     first, best, later, last = (state["encoder.0.weight"] for state in states)
     assert not torch.equal(first, best)
     assert torch.equal(best, later)
     assert torch.equal(best, last)
     assert finish(tmp_path, digits).best_epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("control", "ratios", "best"),
+    [
+        # Losses are 0.1, 0.3, 0.2, 0.4 throughout.
+        ("controller", [1.2, 1.04, 0.96, 0.9], 2),
+        ("controller", [1.2, 1.06, 0.94, 1.0], 3),
+        ("controller", [1.2, 1.06, 0.94, 0.9], 0),
+        ("hinge", [1.2, 1.04, 0.96, 0.9], 0),
+    ],
+)
+def test_an_epoch_that_met_its_target_goes_before_any_that_missed_it(
+    control: str,
+    ratios: list[float],
+    best: int,
+    small_config: TrialConfig,
+    digits: Splits,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = fit_module.evaluate
+    figures_ = zip([0.1, 0.3, 0.2, 0.4], ratios, strict=True)
+
+    def scripted(*arguments: object, **options: object) -> Evaluation:
+        found = honest(*arguments, **options)  # type: ignore[arg-type]
+        loss, ratio = next(figures_)
+        means = dataclasses.replace(found.metrics, loss=loss, rate_over_target=ratio)
+        return found._replace(metrics=means)
+
+    monkeypatch.setattr(fit_module, "evaluate", scripted)
+    config = override(small_config, {"epochs": 4, "rate_control": control, "train_images": 60})
+    list(itertools.islice(fit(config, digits, tmp_path), 2))
+    # What was the best so far is known to whoever resumes.
+    list(fit(config, digits, tmp_path, resume=True))
+    assert training_state(tmp_path).best_epoch == best
 
 
 def test_statistics_are_re_estimated_before_every_evaluation(

@@ -68,7 +68,7 @@ def test_a_training_stands_where_its_checkpoint_says(
     assert (state.epochs, state.best_epoch) == (1, 0)
     assert (state.steps, state.seconds.training > 0) == (6, True)
     spent = Seconds(training=2.0)
-    later = TrainingState().after(0, 7, None, spent)
+    later = TrainingState().after(0, 7, None, spent, missed=False)
     assert later == TrainingState(epochs=1, steps=7, seconds=spent)
 
 

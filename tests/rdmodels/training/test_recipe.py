@@ -12,7 +12,9 @@ from rdmodels.data.splits import Splits
 from rdmodels.model.autoencoder import ResidualBlock
 from rdmodels.model.codec import Codec
 from rdmodels.model.storage import load_codec
+from rdmodels.results.collapse import collapse_of
 from rdmodels.training.averaging import averaged, update_average
+from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 from rdmodels.training.schedule import decayed, ramp
 from rdmodels.training.start import make_codec
@@ -146,6 +148,8 @@ def test_a_residual_block_begins_with_its_skip(small_config: TrialConfig, digits
         blocks = [m for m in codec.modules() if isinstance(m, ResidualBlock)]
         assert len(blocks) == 8
         assert all(torch.equal(block(x), x) == (init == 0.0) for block in blocks)
+        # Through the last scale alone: behind two zeros nothing would ever learn.
+        assert all(bool((block.body[1].weight == 1).all()) for block in blocks)
 
 
 def test_the_importance_map_begins_as_open_as_it_is_told(
@@ -157,6 +161,16 @@ def test_the_importance_map_begins_as_open_as_it_is_told(
         codec = make_codec(override(small_config, {"importance_bias": bias}), digits.train)
         shares.append(codec(x).importance.mean().item())
     assert shares[0] < 0.3 < shares[1] < 0.7 < shares[2]
+
+
+def test_a_training_too_short_for_its_context_model_is_said_to_have_collapsed(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    list(fit(small_config, digits, tmp_path))
+    result = finish(tmp_path, digits)
+    assert result.collapsed == collapse_of(result.best)
+    assert result.collapsed is not None
+    assert "stale" in result.collapsed
 
 
 def test_where_the_time_goes_adds_up(

@@ -73,3 +73,17 @@ def test_given_tensors_take_the_place_of_the_codecs_own() -> None:
     own = step_loss(other, {}, x, *values, options)
     assert torch.equal(borrowed[0], own[0])
     assert functional_call(one, dict(other.named_parameters()), (x,)).x_hat.shape == x.shape
+
+
+def test_the_rate_of_a_step_is_that_of_the_first_part_of_its_batch() -> None:
+    config = make_trial({**SMALL, "context_share": 0.4, "normalisation": "group"})
+    codec = make(0, config)
+    x = torch.rand(5, 1, 16, 16)
+    weight = torch.tensor(0.3)
+    _, figures = step_loss(codec, {}, x, weight, torch.tensor(0.5), step_options(config))
+    out = codec(x, 2)
+    h_mask = (out.bits * out.importance[:2]).mean()
+    distortion = (out.x_hat - x).square().mean()
+    expected = torch.stack([distortion + weight * h_mask / 2, distortion, out.bits.mean()])
+    assert torch.allclose(figures, expected)
+    assert not torch.allclose(out.importance[:2], out.importance[-2:])

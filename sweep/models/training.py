@@ -13,6 +13,7 @@ from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.errors import ConfigError
 from rdmodels.results.trial import EpochRecord, TrialResult
+from rdmodels.training.target import target_bits_per_symbol
 from sweep.models.device import pick_device
 from sweep.run.trial import run_trial
 from sweep.spec.overrides import apply_overrides, read_yaml
@@ -35,8 +36,14 @@ class Job:
     splits: Splits | None = None
 
     def with_images(self) -> "Job":
-        """The job with its data set read."""
-        return dataclasses.replace(self, splits=load_splits(self.config))
+        """The job with its data set read.
+
+        Raises:
+            ConfigError: if its target rate cannot be met on these images.
+        """
+        splits = load_splits(self.config)
+        target_bits_per_symbol(self.config, splits.validation)
+        return dataclasses.replace(self, splits=splits)
 
 
 def prepare(

@@ -76,6 +76,7 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
         (["launch", QUICKSTART, "--address", "127.0.0.1:9"], ["--address 127.0.0.1:9", "answers"]),
         (["train", "--dataset", "imagenet"], ["dataset", "'imagenet'", "digits"]),
         (["train", "--set", "widht=8"], ["widht", "did you mean width?"]),
+        (["train", "--target-bpp", "3"], ["target_bpp 3", "num_latent_channels to 75"]),
         (["train", "--resume", "nowhere"], ["nowhere", "config.json"]),
         (["train", "--device", "tpu"], ["--device", "'tpu'"]),
         (["evaluate", "nowhere"], ["nowhere", "not a directory"]),
@@ -96,6 +97,7 @@ def test_an_expected_error_is_one_line_and_exit_code_two(
     for word in words:
         assert word in done.stderr
     assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "models").exists()
 
 
 def test_train_resume_and_evaluate(tmp_path: Path) -> None:

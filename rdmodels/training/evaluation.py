@@ -1,6 +1,5 @@
 """Evaluation of a codec on images it was not trained on, its rate by estimate."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from rdmodels.data.images import ImageSet
 from rdmodels.errors import EvaluationError
 from rdmodels.model.codec import Codec, CodecOutput
 from rdmodels.model.loss import hinge_loss, image_distortion
-from rdmodels.results.images import ImageResult, LatentUse, summarise
+from rdmodels.results.images import ImageResult, LatentUse, mean_rate, summarise
 from rdmodels.results.trial import Metrics
 from rdmodels.training.target import rate_scale, target_bits_per_symbol
 
@@ -59,21 +58,23 @@ def evaluate(
     distortion, bits, masked_bits, importance = (sums / int(counts.sum())).tolist()
     distortion *= int(counts.sum()) / len(images)
     target = target_bits_per_symbol(config, images)
-    means = summarise(
-        results,
-        _latent_use(importance, counts),
-        bits / target,
-        criterion(distortion, bits, masked_bits, target, config),
-    )
+    ratio = bits / target
     if config.target_bpp is not None:
-        rate = means.bpp_estimated + rate_scale(config, images).header_bpp
-        means = dataclasses.replace(means, rate_over_target=rate / config.target_bpp)
+        estimated = mean_rate(results, "bits_estimated")
+        assert estimated is not None
+        ratio = (estimated + rate_scale(config, images).header_bpp) / config.target_bpp
+    loss = criterion(distortion, (bits, masked_bits), target, ratio, config)
+    means = summarise(results, _latent_use(importance, counts), ratio, loss)
     check_figures(means, config)
     return Evaluation(results, means)
 
 
 def criterion(
-    distortion: float, h_real: float, h_mask: float, target: float, config: TrialConfig
+    distortion: float,
+    rates: tuple[float, float],
+    target: float,
+    ratio: float,
+    config: TrialConfig,
 ) -> float:
     """What the best epoch has the least of.
 
@@ -82,11 +83,12 @@ def criterion(
     6 dB for twice the rate, more than bits buy. A rate below the target earns nothing.
 
     Args:
-        distortion: averaged over images. h_real, h_mask: over symbols, as the target.
+        distortion: averaged over images. rates: H_real and H_mask, over symbols as the target is.
+        ratio: of the rate to what was asked for.
     """
     if config.rate_control == "controller":
-        return distortion * max(1.0, h_real / target) ** 2
-    values = (distortion, h_real, h_mask, config.beta, target)
+        return distortion * max(1.0, ratio) ** 2
+    values = (distortion, *rates, config.beta, target)
     return float(hinge_loss(*(torch.tensor(value, dtype=torch.float64) for value in values)))
 
 

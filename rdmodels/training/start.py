@@ -19,7 +19,7 @@ from rdmodels.results.data import DataFingerprint
 from rdmodels.results.trial import Metrics, Seconds
 from rdmodels.training.averaging import averaged
 from rdmodels.training.rate import RateState, start_rate
-from rdmodels.training.target import target_bits_per_symbol
+from rdmodels.training.target import check_target, target_bits_per_symbol
 
 
 def make_codec(config: TrialConfig, train: ImageSet) -> Codec:
@@ -131,6 +131,7 @@ def start_training(
         ConfigError: if the checkpoint is damaged, or of another configuration or other images, or
             if the target rate cannot be met.
     """
+    check_target(config, splits.validation)
     target = target_bits_per_symbol(config, splits.validation)
     codec = make_codec(config, splits.train).to(device)
     training = Training(

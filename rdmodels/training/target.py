@@ -49,18 +49,27 @@ def target_of(config: TrialConfig, pixels: int, symbols: int) -> float:
 def target_bits_per_symbol(config: TrialConfig, images: ImageSet) -> float:
     """Bits per symbol that meet the target of `config` on `images`.
 
-    Raises:
-        ConfigError: if target_bpp cannot be met: headers alone take more, or raw symbols less.
+    Not a rate that can be met if the images are too small for their headers, or have too few
+    symbols: `check_target` says so before a training begins.
     """
     if config.target_bpp is None:
-        return DEFAULT_H_TARGET if config.h_target is None else config.h_target
+        return target_of(config, 1, 1)
     scale = rate_scale(config, images)
-    if config.target_bpp <= scale.header_bpp:
+    return (config.target_bpp - scale.header_bpp) / scale.symbols_per_pixel
+
+
+def check_target(config: TrialConfig, images: ImageSet) -> None:
+    """Check that the target of `config` can be met on `images`.
+
+    Raises:
+        ConfigError: if headers alone take more than target_bpp, or raw symbols less.
+    """
+    target = target_bits_per_symbol(config, images)
+    if target <= 0:
         raise ConfigError(
             f"target_bpp {config.target_bpp:g} is less than the headers of the streams take,"
-            f" {scale.header_bpp:.3g} bpp on these images: raise it"
+            f" {rate_scale(config, images).header_bpp:.3g} bpp on these images: raise it"
         )
-    target = (config.target_bpp - scale.header_bpp) / scale.symbols_per_pixel
     if target > config.bits_per_raw_symbol:
         needed = config.num_latent_channels * target / config.bits_per_raw_symbol
         raise ConfigError(
@@ -69,4 +78,3 @@ def target_bits_per_symbol(config: TrialConfig, images: ImageSet) -> float:
             f" {config.bits_per_raw_symbol:.3f} is what any symbol costs uncompressed: set"
             f" num_latent_channels to {math.ceil(needed)} or more, or lower target_bpp"
         )
-    return target

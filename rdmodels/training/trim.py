@@ -31,9 +31,6 @@ def trim_rate(codec: Codec, images: ImageSet, config: TrialConfig) -> float:
 
     Returns the shift, 0 if the codec has no importance map; the nearer end where the target is
     out of reach. Only a bias of the encoder changes, so streams and decoder know nothing of it.
-
-    Raises:
-        ConfigError: as `target_bits_per_symbol`.
     """
     if not codec.importance_map:
         return 0.0

@@ -27,7 +27,7 @@ def launch(
 ) -> None:
     """Launch a sweep: search, train and log every trial."""
     from rdmodels.data.splits import check_fit, load_splits
-    from rdmodels.training.target import target_bits_per_symbol
+    from rdmodels.training.target import check_target
     from sweep.cli import tables
     from sweep.directory import check_output
     from sweep.run.nodes import this_machine, trials_at_once
@@ -50,7 +50,7 @@ def launch(
         splits = load_splits(spec.base)
         for config_ in spec.extremes():
             check_fit(splits, config_)
-            target_bits_per_symbol(config_, splits.validation)
+            check_target(config_, splits.validation)
         corner = make_corner(spec, splits)
     if dry_run:
         with out.status("Timing one model of each extreme …"):

@@ -13,7 +13,7 @@ from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.errors import ConfigError
 from rdmodels.results.trial import EpochRecord, TrialResult
-from rdmodels.training.target import target_bits_per_symbol
+from rdmodels.training.target import check_target
 from sweep.models.device import pick_device
 from sweep.run.trial import run_trial
 from sweep.spec.overrides import apply_overrides, read_yaml
@@ -42,7 +42,7 @@ class Job:
             ConfigError: if its target rate cannot be met on these images.
         """
         splits = load_splits(self.config)
-        target_bits_per_symbol(self.config, splits.validation)
+        check_target(self.config, splits.validation)
         return dataclasses.replace(self, splits=splits)
 
 

@@ -102,9 +102,9 @@ def test_structural_figures_are_left_out_where_they_are_not_wanted(
 
 def test_the_controllers_best_epoch_is_judged_at_the_target() -> None:
     config = make_trial({"rate_control": "controller"})
-    assert criterion(0.01, 0.5, 0.1, 0.5, config) == 0.01
-    assert criterion(0.01, 0.2, 0.1, 0.5, config) == 0.01
-    assert criterion(0.01, 1.0, 0.1, 0.5, config) == pytest.approx(0.04)
+    assert criterion(0.01, (0.5, 0.1), 0.5, 1.0, config) == 0.01
+    assert criterion(0.01, (0.2, 0.1), 0.5, 0.4, config) == 0.01
+    assert criterion(0.01, (1.0, 0.1), 0.5, 2.0, config) == pytest.approx(0.04)
     hinge = make_trial({"rate_control": "hinge", "beta": 0.3})
-    assert criterion(0.01, 1.0, 0.6, 0.5, hinge) == pytest.approx(0.01 + 0.3 * 0.3)
-    assert criterion(0.01, 0.4, 0.3, 0.5, hinge) == pytest.approx(0.01)
+    assert criterion(0.01, (1.0, 0.6), 0.5, 2.0, hinge) == pytest.approx(0.01 + 0.3 * 0.3)
+    assert criterion(0.01, (0.4, 0.3), 0.5, 0.8, hinge) == pytest.approx(0.01)

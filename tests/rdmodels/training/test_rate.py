@@ -21,7 +21,7 @@ from rdmodels.training.evaluation import evaluate
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 from rdmodels.training.rate import after_step, after_validation, gain_of, start_rate
-from rdmodels.training.target import rate_scale, target_bits_per_symbol
+from rdmodels.training.target import check_target, rate_scale, target_bits_per_symbol
 from rdmodels.training.trim import trim_rate
 from tests.conftest import write_photo
 
@@ -100,12 +100,25 @@ def test_a_target_that_cannot_be_met_says_what_can(digits: Splits) -> None:
     with pytest.raises(
         ConfigError, match=r"target_bpp 0\.5 is 7\.92 bits .* num_latent_channels to 13"
     ):
-        target_bits_per_symbol(config, digits.validation)
+        check_target(config, digits.validation)
     enough = override(config, {"num_latent_channels": 13})
     assert target_bits_per_symbol(enough, digits.validation) < math.log2(6)
     tiny = override(config, {"target_bpp": 1e-4})
     with pytest.raises(ConfigError, match=r"less than the headers of the streams take"):
-        target_bits_per_symbol(tiny, digits.validation)
+        check_target(tiny, digits.validation)
+    check_target(enough, digits.validation)
+
+
+def test_images_that_cannot_meet_a_target_are_evaluated_all_the_same(
+    trained: Path, digits: Splits
+) -> None:
+    """A training has been done by then: test images of another size must not lose it."""
+    model = load_coding_model(trained)
+    for target in (1e-4, 0.9):
+        config = override(model.config, {"h_target": None, "target_bpp": target})
+        found = evaluate(model.codec, digits.test, config).metrics
+        assert found.rate_over_target == pytest.approx(found.bpp_estimated / target, rel=0.2)
+        assert math.isfinite(found.loss)
 
 
 def test_one_target_is_given_or_none() -> None:

@@ -11,6 +11,7 @@ from rdmodels.config import TrialConfig, make_trial
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.results.data import DataFingerprint, SplitFingerprint
 from rdmodels.results.quality import Corner
+from rdmodels.results.trial import Metrics
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 
@@ -32,6 +33,25 @@ CORNER = Corner(2.0, 10.0)
 _SPLIT = SplitFingerprint(images=9, sha256="0")
 DATA = DataFingerprint(train=_SPLIT, validation=_SPLIT, test=_SPLIT)
 """Of a data set, where a test needs some."""
+
+
+SOUND = Metrics(
+    bpp=0.21,
+    bpp_standalone=0.3,
+    bpp_estimated=0.2,
+    bits_per_symbol_estimated=0.8,
+    rate_over_target=1.02,
+    mse=0.01,
+    psnr_db=20.0,
+    ssim=None,
+    ms_ssim=None,
+    ms_ssim_db=None,
+    importance=0.3,
+    centers_used=5,
+    symbol_entropy=1.2,
+    loss=0.01,
+)
+"""Figures of small images, as a codec has them with which nothing is wrong."""
 
 
 @pytest.fixture(scope="session")

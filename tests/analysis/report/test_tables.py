@@ -1,5 +1,6 @@
 """The frontier in a terminal and in MLflow's description of a sweep."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.console import Console, RenderableType
 
 from analysis.report.report import write_report
 from analysis.store.runs import Sweep, read_sweep
-from rdmodels.results.trial import Metrics, Seconds, TrialResult
+from rdmodels.results.trial import Seconds, TrialResult
 from sweep.cli.tables import (
     frontier_table,
     models_table,
@@ -24,7 +25,7 @@ from sweep.run.launch import Outcome
 from sweep.run.progress import Standing, SweepProgress
 from sweep.tracking.quarantine import Delivery
 from tests.analysis.tracked import Trial, build_sweep, figures
-from tests.conftest import CORNER
+from tests.conftest import CORNER, SOUND
 
 ALONE = "stand- alone"
 
@@ -120,38 +121,21 @@ def test_a_single_model_has_the_usual_fields() -> None:
     ]
 
 
-def metrics(standalone: float) -> Metrics:
-    return Metrics(
-        bpp=0.5,
-        bpp_standalone=standalone,
-        bpp_estimated=0.45,
-        bits_per_symbol_estimated=1.5,
-        rate_over_target=1.02,
-        mse=0.01,
-        psnr_db=20.0,
-        ssim=None,
-        ms_ssim=None,
-        ms_ssim_db=None,
-        importance=0.3,
-        centers_used=6,
-        symbol_entropy=1.8,
-        loss=1.0,
-    )
-
-
-@pytest.mark.parametrize("standalone", [0.5, 0.8])
+@pytest.mark.parametrize("standalone", [SOUND.bpp, 0.75])
 def test_the_result_of_a_training(standalone: float) -> None:
     seconds = Seconds(training=50.0, statistics=2.0, validation=3.0, storing=1.0, coding=4.0)
-    result = TrialResult(4, 5, seconds, metrics(0.5), metrics(standalone), collapsed=None)
+    best = dataclasses.replace(SOUND, bpp_standalone=SOUND.bpp)
+    test = dataclasses.replace(SOUND, bpp_standalone=standalone)
+    result = TrialResult(4, 5, seconds, best, test, collapsed=None)
     table = result_table(result)
-    alone = [f"bpp {ALONE}"] if standalone > 0.5 else []
+    alone = [f"bpp {ALONE}"] if standalone == 0.75 else []
     names = ["images", "bpp", *alone, "bpp estimated", "bits/symbol estimated"]
     names += ["rate / target", "PSNR, dB", "SSIM"]
     assert headings(table) == names
     text = shown(table)
     row = next(line for line in text.splitlines() if line.strip().startswith("test"))
-    expected = ["test", "0.5000", "0.8000", "0.4500", "1.500", "1.020", "20.00", "–"]
-    assert row.split() == [cell for cell in expected if alone or cell != "0.8000"]
+    expected = ["test", "0.2100", "0.7500", "0.2000", "0.8000", "1.020", "20.00", "–"]
+    assert row.split() == [cell for cell in expected if alone or cell != "0.7500"]
     assert ("archive" in text) == bool(alone)
     assert seconds_line(seconds) == (
         "Time: 50.0 s training, 2.0 s statistics, 3.0 s validation, 1.0 s storing, 4.0 s coding;"

@@ -4,24 +4,7 @@ import re
 import pytest
 
 from rdmodels.results.collapse import collapse_of
-from rdmodels.results.trial import Metrics
-
-SOUND = Metrics(
-    bpp=0.2,
-    bpp_standalone=0.3,
-    bpp_estimated=0.2,
-    bits_per_symbol_estimated=0.8,
-    rate_over_target=1.0,
-    mse=0.01,
-    psnr_db=20.0,
-    ssim=None,
-    ms_ssim=None,
-    ms_ssim_db=None,
-    importance=0.3,
-    centers_used=5,
-    symbol_entropy=1.2,
-    loss=0.01,
-)
+from tests.conftest import SOUND
 
 
 def test_a_sound_codec_has_not_collapsed() -> None:

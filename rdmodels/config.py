@@ -86,6 +86,11 @@ class TrialConfig(BaseModel):
     num_latent_channels: int = Field(32, ge=1, le=1024, description="C: channels of the latent")
     num_centers: int = Field(6, ge=2, le=64, description="L: values a latent symbol can take")
     sigma: float = Field(1.0, gt=0, description="softness of the quantizer")
+    center_at_zero: bool = Field(
+        True,
+        description="one center begins at 0, where the importance map puts what it shuts out;"
+        " else they begin evenly in [-2, 2], for an even num_centers with 0 half way between two",
+    )
     importance_map: bool = Field(True, description="mask latents by an importance map")
     context_features: int = Field(24, ge=2, le=128, description="k: features of the context model")
     normalisation: Literal["batch", "group"] = Field(
@@ -115,11 +120,12 @@ class TrialConfig(BaseModel):
         " filling up of sides are accounted for",
     )
     beta: float = Field(
-        0.003,
+        0.002,
         gt=0,
-        description="controller: weight of the rate at the first step, how early the target is"
-        " enforced. hinge: weight of the rate above the target; the paper's is 0.1 for MS-SSIM,"
-        " 0.0038 for MSE, which leaves short trainings far above it",
+        description="controller: scale of the weight of the rate, which begins at 0 and is beta"
+        " sinh(drive): how hard the rate is pressed, and how early. hinge: weight of the rate"
+        " above the target; the paper's is 0.1 for MS-SSIM, 0.0038 for MSE, which leaves short"
+        " trainings far above it",
     )
     rate_ramp: float = Field(
         0.0,
@@ -163,7 +169,7 @@ class TrialConfig(BaseModel):
         " kept; 0 keeps the last weights",
     )
     context_share: float = Field(
-        0.5,
+        0.33,
         gt=0,
         le=1,
         description="share of a batch's images whose rate a step computes; the context model is"

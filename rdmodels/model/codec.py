@@ -68,7 +68,7 @@ class Codec(nn.Module):
         outputs = latents + int(config.importance_map)
         self.encoder = Encoder(self.channels, config.width, config.groups, outputs, norm)
         self.decoder = Decoder(latents, config.width, config.groups, self.channels, norm)
-        self.quantizer = Quantizer(config.num_centers, config.sigma)
+        self.quantizer = Quantizer(config.num_centers, config.sigma, at_zero=config.center_at_zero)
         self.context = ContextModel(config.num_centers, config.context_features)
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))

@@ -19,11 +19,19 @@ class Quantizer(nn.Module):
     Forward takes y of any shape and returns `Quantized` of the same shape. The value of `y_hat`
     is the nearest center; its gradient is that of sum_l softmax_l(-sigma (y - c_l)^2) c_l.
     Source: paper, section 3.2, equations 3 and 4.
+
+    Args:
+        at_zero: one center begins at 0, all of them shifted by half a step if their number is
+            even. What the importance map shuts out is 0: half way between two centers, a small
+            move of either changes the symbols of all of it, and the context model must learn anew.
     """
 
-    def __init__(self, num_centers: int, sigma: float) -> None:
+    def __init__(self, num_centers: int, sigma: float, *, at_zero: bool = True) -> None:
         super().__init__()
-        self.centers = nn.Parameter(torch.linspace(-2.0, 2.0, num_centers))
+        centers = torch.linspace(-2.0, 2.0, num_centers)
+        if at_zero and num_centers % 2 == 0:
+            centers = centers + 2.0 / (num_centers - 1)
+        self.centers = nn.Parameter(centers)
         self.sigma = sigma
 
     def forward(self, y: Tensor) -> Quantized:

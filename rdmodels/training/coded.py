@@ -11,17 +11,20 @@ import torch
 from torch import Tensor
 
 from rdmodels.coding.bitstream import (
+    compress_batch,
     compress_both,
     decode_images,
     decompress_both,
     encode_images,
 )
-from rdmodels.coding.coding_model import CodingModel
+from rdmodels.coding.coding_model import CodingModel, make_coding_model
 from rdmodels.coding.container import read_header
+from rdmodels.coding.conversion import calibration_symbols, convert_context
 from rdmodels.coding.streams import streams
 from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet, Pixels, to_float
 from rdmodels.errors import EvaluationError
+from rdmodels.model.codec import Codec
 from rdmodels.results.images import ImageResult, LatentUse, summarise
 from rdmodels.training.evaluation import Evaluation, check_figures, evaluate, image_results
 
@@ -54,6 +57,21 @@ def evaluate_coded(model: CodingModel, images: ImageSet) -> Evaluation:
     check_figures(means, model.config)
     _check_written(results, model.config)
     return Evaluation(results, means)
+
+
+def coding_model_of(codec: Codec, train: ImageSet, config: TrialConfig) -> CodingModel:
+    """`codec`, in evaluation mode from here on, with its context model converted to integers."""
+    integer = convert_context(codec, calibration_symbols(codec, train))
+    return make_coding_model(codec, integer, config)
+
+
+def written_bpp(model: CodingModel, images: ImageSet) -> float:
+    """Bits per pixel of `images` in written bytes, headers included, averaged over images."""
+    rates = [
+        len(pixels) * 8.0 * len(compress_batch(model, pixels)) / pixels[:, 0].size
+        for _, pixels in _streams(images)
+    ]
+    return math.fsum(rates) / len(images)
 
 
 def _check_written(results: list[ImageResult], config: TrialConfig) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rdmodels.coding.coding_model import CodingModel, load_coding_model, make_coding_model
-from rdmodels.coding.conversion import calibration_symbols, convert_context
+from rdmodels.coding.coding_model import CodingModel, load_coding_model
 from rdmodels.coding.integer_context import INTEGER_CONTEXT, save_integer_context
 from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import Splits
@@ -15,7 +14,7 @@ from rdmodels.model.storage import load_codec
 from rdmodels.results.collapse import collapse_of
 from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES, write_images
 from rdmodels.results.trial import TrialResult
-from rdmodels.training.coded import evaluate_coded
+from rdmodels.training.coded import coding_model_of, evaluate_coded
 from rdmodels.training.start import training_state
 
 
@@ -60,6 +59,6 @@ def coding_model(
     if (directory / INTEGER_CONTEXT).exists():
         return load_coding_model(directory, device)
     codec, config = load_codec(directory, device)
-    integer = convert_context(codec, calibration_symbols(codec, train))
-    save_integer_context(directory, integer)
-    return make_coding_model(codec, integer, config)
+    model = coding_model_of(codec, train, config)
+    save_integer_context(directory, model.integer_context)
+    return model

@@ -48,8 +48,8 @@ def fit(
 
     After every epoch the directory holds `checkpoint.safetensors`, to resume from, and
     `model.safetensors`, the weights of the epoch with the least validation loss; under the
-    controller, of those that met their target if there is one. Whoever iterates logs, reports and
-    stops; `finish` gives the final figures.
+    controller, the first one that meets its target replaces any that did not. Whoever iterates
+    logs, reports and stops; `finish` gives the final figures.
 
     Args:
         resume: go on from the directory's checkpoint; the records continue after its epoch.
@@ -68,7 +68,7 @@ def fit(
         clock = Clock(training.state.seconds)
         train = _train_epoch(training, epoch)
         clock.lap("training")
-        _settle(training, splits.validation, epoch)
+        _settle(training, splits, epoch)
         clock.lap("statistics")
         val, failure = _validate(training.average, splits.validation, config)
         if failure is not None:
@@ -111,7 +111,7 @@ class Clock:
         self.started = now
 
 
-def _settle(training: Training, validation: ImageSet, epoch: int) -> None:
+def _settle(training: Training, splits: Splits, epoch: int) -> None:
     """Make the weights that are kept ready to be evaluated: their statistics, their rate."""
     config, codec = training.config, training.average
     if config.normalisation == "batch":
@@ -119,7 +119,7 @@ def _settle(training: Training, validation: ImageSet, epoch: int) -> None:
     last = epoch == config.epochs - 1
     if not (last and config.rate_trim and config.rate_control == "controller"):
         return
-    shift = trim_rate(codec, validation, config)
+    shift = trim_rate(codec, splits, config)
     logger.info("the importance map was shifted by %.3f to meet the target", shift)
     if config.normalisation == "batch":
         # The decoder sees other latents now.
@@ -165,7 +165,7 @@ def _train_epoch(training: Training, epoch: int) -> TrainMetrics:
         weight = training.rate.weight * ramp(step / steps, config.rate_ramp)
         figures = train_step(training.codec, training.optimiser, x, weight, target, options)
         if config.rate_control == "controller":
-            training.rate = after_step(training.rate, figures[2], target, gain)
+            training.rate = after_step(training.rate, figures[2], target, gain, config.beta)
         if config.averaging:
             update_average(training.average, training.codec, step, config.averaging)
         sums += figures.double() * len(x)

@@ -93,12 +93,15 @@ class TrainingState:
     ) -> Self:
         """The state after one more epoch; one without figures is never the best.
 
-        An epoch that has met its target goes before any that has `missed` it.
+        The least loss decides. An epoch that has met its target replaces one that had `missed` it
+        all the same: a rate above the target buys distortion, and the loss takes off but a rough
+        price for that.
         """
         state = dataclasses.replace(
             self, epochs=epoch + 1, steps=self.steps + steps, seconds=seconds
         )
-        if val is None or (missed, val.loss) >= (self.best_missed, self.best_loss):
+        met_at_last = self.best_missed and not missed
+        if val is None or not (met_at_last or val.loss < self.best_loss):
             return state
         return dataclasses.replace(state, best_epoch=epoch, best_missed=missed, best_loss=val.loss)
 
@@ -142,7 +145,7 @@ def start_training(
         make_optimiser(codec, config),
         TrainingBatches(splits.train, config, device),
         target,
-        start_rate(config.beta, device),
+        start_rate(config.beta if config.rate_control == "hinge" else 0.0, device),
         TrainingState(),
     )
     if resume and (directory / checkpoint.CHECKPOINT).exists():

@@ -32,10 +32,14 @@ def rate_scale(config: TrialConfig, images: ImageSet) -> RateScale:
         rows, columns = latent_size(height, width)
         latents, pixels = config.num_latent_channels * rows * columns, height * width
         payload = math.ceil(len(stream) * latents * target_of(config, pixels, latents) / 8)
-        numbers = (len(stream), channels, height, width, config.num_latent_channels)
-        header = 8 * header_size((*numbers, config.num_centers, payload)) / len(stream)
+        shape = (len(stream), channels, height, width)
+        numbers = (*shape, config.num_latent_channels, config.num_centers)
+        header = header_size((*numbers, payload))
+        if config.target_bpp is not None:
+            # The header is part of what was asked for, and says how long the payload is.
+            header = header_size((*numbers, max(0, payload - header)))
         symbols += [latents / pixels] * len(stream)
-        headers += [header / pixels] * len(stream)
+        headers += [8 * header / len(stream) / pixels] * len(stream)
     return RateScale(math.fsum(symbols) / len(symbols), math.fsum(headers) / len(headers))
 
 

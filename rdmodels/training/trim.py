@@ -14,11 +14,14 @@ from torch import Tensor
 
 from rdmodels.config import TrialConfig
 from rdmodels.data.images import ImageSet
+from rdmodels.data.splits import Splits
 from rdmodels.model.codec import Codec
+from rdmodels.training.coded import coding_model_of, written_bpp
 from rdmodels.training.target import rate_scale, target_bits_per_symbol
 
 LARGEST_SHIFT = 1.0
-"""Of the logit; a codec that is further away than that has not been trained for its target."""
+"""Of the logit. Further open come channels that the decoder has hardly seen, which cost bits and
+distortion; further shut comes what the context model has hardly seen, which may cost bits too."""
 CLOSE = 0.002
 """Of the target: the rate is met."""
 LATENTS = 2**24
@@ -26,21 +29,45 @@ LATENTS = 2**24
 
 
 @torch.no_grad()
-def trim_rate(codec: Codec, images: ImageSet, config: TrialConfig) -> float:
-    """Shift the importance map of `codec` until `images` cost what `config` asks for.
+def trim_rate(codec: Codec, splits: Splits, config: TrialConfig) -> float:
+    """Shift the importance map of `codec` until validation costs what `config` asks for.
 
-    Returns the shift, 0 if the codec has no importance map; the nearer end where the target is
-    out of reach. Only a bias of the encoder changes, so streams and decoder know nothing of it.
+    A target in bits per pixel is one of written bytes: what the codec writes then, its context
+    model converted as `finish` will do it, sets the estimate that a second shift goes by.
+
+    Returns the shift, 0 if the codec has no importance map; where the target is out of reach, the
+    nearer end, if it is nearer than no shift at all. Only a bias of the encoder changes, so
+    streams and decoder know nothing of it.
     """
     if not codec.importance_map:
         return 0.0
     was_training = codec.training
     codec.eval()
+    images = splits.validation
     latents = list(_latents(codec, images, config.batch_size))
+    bias = codec.encoder[-1].bias
+    assert isinstance(bias, Tensor)
     target, per_pixel = target_bits_per_symbol(config, images), config.target_bpp is not None
+    scale = rate_scale(config, images)
     if per_pixel:
-        target *= rate_scale(config, images).symbols_per_pixel
+        target *= scale.symbols_per_pixel
+    shift = _shift_for(target, codec, latents, per_pixel=per_pixel)
+    bias[0] += shift
+    if per_pixel:
+        payload = written_bpp(coding_model_of(codec, splits.train, config), images)
+        payload -= scale.header_bpp
+        # A codec that has collapsed may write nothing but headers.
+        if payload > 0.0:
+            before, estimate = shift, _rate(codec, latents, shift, per_pixel=True)
+            shift = _shift_for(target * estimate / payload, codec, latents, per_pixel=True)
+            bias[0] += shift - before
+    codec.train(was_training)
+    return shift
 
+
+def _shift_for(
+    target: float, codec: Codec, latents: list[tuple[Tensor, int]], *, per_pixel: bool
+) -> float:
     @functools.cache
     def excess(shift: float) -> float:
         rate = _rate(codec, latents, shift, per_pixel=per_pixel) / target - 1.0
@@ -48,14 +75,8 @@ def trim_rate(codec: Codec, images: ImageSet, config: TrialConfig) -> float:
 
     ends = [(excess(end), end) for end in (-LARGEST_SHIFT, LARGEST_SHIFT)]
     if ends[0][0] < 0 < ends[1][0]:
-        shift = float(brentq(excess, ends[0][1], ends[1][1], xtol=1e-3, maxiter=20, disp=False))
-    else:
-        shift = min(ends, key=lambda end: abs(end[0]))[1]
-    bias = codec.encoder[-1].bias
-    assert isinstance(bias, Tensor)
-    bias[0] += shift
-    codec.train(was_training)
-    return shift
+        return float(brentq(excess, ends[0][1], ends[1][1], xtol=1e-3, maxiter=20, disp=False))
+    return min([(excess(0.0), 0.0), *ends], key=lambda end: abs(end[0]))[1]
 
 
 def _latents(codec: Codec, images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, int]]:

@@ -41,6 +41,7 @@ BASELINE: dict[str, Any] = {
     "residual_init": 1.0,
     "importance_bias": 0.0,
     "rate_ramp": 0.0,
+    "center_at_zero": False,
 }
 HINGES = ("baseline", "baseline, beta 0.1")
 HALF_RATES = {"learning_rate": 1e-3, "context_learning_rate": 2e-3}
@@ -55,16 +56,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "recipe, no average": {"averaging": 0.0},
     "recipe, constant rates": {"learning_rate_decay": 0.0},
     "recipe, residual blocks at 1": {"residual_init": 1.0},
+    "recipe, no center at 0": {"center_at_zero": False},
     "recipe, learning rates / 2": HALF_RATES,
     "recipe, all bits": {"context_share": 1.0},
     # Other settings of its parts.
     "recipe, beta 0.0003": {"beta": 0.0003},
-    "recipe, beta 0.03": {"beta": 0.03},
+    "recipe, beta 0.01": {"beta": 0.01},
     "recipe, learning rates x 1.5": {"learning_rate": 3e-3, "context_learning_rate": 6e-3},
     "recipe, context rate / 2": {"context_learning_rate": 2e-3},
     "recipe, decay over all": {"learning_rate_decay": 1.0},
     "recipe, average 0.98": {"averaging": 0.98},
     "recipe, average 0.995": {"averaging": 0.995},
+    "recipe, half of the bits": {"context_share": 0.5},
     "recipe, a quarter of the bits": {"context_share": 0.25},
     "recipe, importance open": {"importance_bias": 2.0},
     "recipe, gradient clipped": {"gradient_clip": 0.05},
@@ -77,7 +80,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "baseline, average and ramp": {**BASELINE, "averaging": 0.99, "rate_ramp": 0.6},
     "baseline, decay": {**BASELINE, "learning_rate_decay": 0.4},
     "baseline, residual blocks at 0": {**BASELINE, "residual_init": 0.0},
-    "baseline, controller": {**BASELINE, "rate_control": "controller", "beta": 0.003},
+    "baseline, controller": {**BASELINE, "rate_control": "controller", "beta": 0.002},
 }
 SMALL = {
     "train_images": 3000,
@@ -88,11 +91,11 @@ SMALL = {
 PHOTOGRAPHS = {
     "color": "rgb",
     "crop_size": 64,
-    "crops_per_image": 8,
+    "crops_per_image": 5,
     "validation_images": 6,
-    "test_images": 16,
+    "test_images": 12,
     "num_latent_channels": 32,
-    "batch_size": 12,
+    "batch_size": 8,
     "epochs": 5,
 }
 

@@ -143,7 +143,7 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
     batches = data.epoch(0)
     options = step_options(config)
     target, gain = torch.tensor(TARGET, device=device), gain_of(STEPS)
-    average, rate, done = averaged(codec), start_rate(config.beta, device), 0
+    average, rate, done = averaged(codec), start_rate(0.0, device), 0
 
     def step() -> int:
         nonlocal batches, rate, done
@@ -153,7 +153,7 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
             x = next(batches)
         # As the loop of a training does it: rate control and the average of the weights too.
         figures = train_step(codec, optimiser, x, rate.weight, target, options)
-        rate = after_step(rate, figures[2], target, gain)
+        rate = after_step(rate, figures[2], target, gain, config.beta)
         update_average(average, codec, done, config.averaging)
         done += 1
         return len(x)

@@ -83,6 +83,19 @@ def test_the_quantizer_takes_the_nearest_center_and_passes_a_gradient() -> None:
     assert (y.grad > 0).all()
 
 
+def test_what_the_importance_map_shuts_out_lies_on_a_center_at_first() -> None:
+    for count in (2, 5, 6, 64):
+        centers = Quantizer(count, sigma=1.0).centers
+        step = 4 / (count - 1)
+        assert centers.abs().min() < 1e-6
+        assert torch.allclose(centers.diff(), torch.full((count - 1,), step))
+    evenly = Quantizer(6, sigma=1.0, at_zero=False).centers
+    assert torch.equal(evenly, torch.linspace(-2, 2, 6))
+    assert Codec(make_trial({}), [0.5], [0.2]).quantizer.centers.abs().min() < 1e-6
+    even = make_trial({"center_at_zero": False})
+    assert torch.equal(Codec(even, [0.5], [0.2]).quantizer.centers, evenly)
+
+
 def test_the_importance_map_opens_channels_from_the_first() -> None:
     z0 = torch.tensor([[[-200.0, 0.0, 50.0]]], requires_grad=True)
     mask = importance_mask(z0, 5)

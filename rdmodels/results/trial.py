@@ -44,8 +44,8 @@ class Metrics:
 class TrainMetrics:
     """Means over the training batches of one epoch, and its speed.
 
-    rate_weight: of the rate in the loss, after the epoch's last step: what the controller has
-    found, or beta.
+    rate_weight: of the rate in the loss, at the epoch's last step: what the controller has found,
+    below 0 where it wants bits; or beta; times what `rate_ramp` says.
     """
 
     loss: float
@@ -60,8 +60,8 @@ class Seconds:
     """Where a trial's time has gone so far, in seconds.
 
     training: steps, their images and the average of the weights. statistics: batch-norm
-    statistics. validation: of each epoch. storing: checkpoints and models. coding: final figures,
-    written and decoded back.
+    statistics, and the trim of the rate. validation: of each epoch. storing: checkpoints and
+    models. coding: final figures, written and decoded back.
     """
 
     training: float = 0.0
@@ -102,8 +102,8 @@ class EpochRecord:
 class TrialResult:
     """The end of a trial: one checkpoint's figures on validation and on test images.
 
-    best_epoch: the epoch whose weights these are, the one of least validation loss. collapsed:
-    what is wrong with the codec, by its validation figures; None if nothing is.
+    best_epoch: the epoch whose weights these are, the best one by validation, as `fit` chooses it.
+    collapsed: what is wrong with the codec, by its validation figures; None if nothing is.
     """
 
     best_epoch: int

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 
 from rdmodels.coding.bitstream import compress_batch, decompress_batch
-from rdmodels.coding.coding_model import make_coding_model
-from rdmodels.coding.conversion import calibration_symbols, convert_context
 from rdmodels.coding.streams import streams
 from rdmodels.config import TrialConfig
 from rdmodels.data.batches import TrainingBatches
 from rdmodels.data.splits import Splits
 from rdmodels.model.codec import Codec
+from rdmodels.training.coded import coding_model_of
 from rdmodels.training.start import make_codec, make_optimiser
 from rdmodels.training.step import step_options, train_step
 from rdmodels.training.target import target_bits_per_symbol
@@ -110,10 +109,7 @@ def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
     count = min(CODED_SMALL, len(next(streams(images))))
     sample = images.take(range(count))
     calibration = splits.train.take(range(min(count, len(splits.train))))
-    codec.eval()
-    model = make_coding_model(
-        codec, convert_context(codec, calibration_symbols(codec, calibration)), config
-    )
+    model = coding_model_of(codec.eval(), calibration, config)
     pixels = np.stack(list(sample.images))
     started = time.perf_counter()
     decompress_batch(model, compress_batch(model, pixels))

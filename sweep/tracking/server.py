@@ -1,5 +1,6 @@
 """rdsweep ui: an MLflow server for the store of a sweep, and the link to it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from rdmodels.errors import ConfigError
 from rdmodels.results.sweep import ARTIFACTS, SWEEP_FILE, SweepInfo, read_info
 
 START_SECONDS = 90.0
+STOP_SECONDS = 10.0
 
 
 def newest_sweep(root: Path) -> str:
@@ -59,8 +61,9 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
         return
     check_port(host, port)
     server = start_server(uri, host, port)
-    # Without this a plain `kill` would leave the server behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Without this a plain `kill`, or the terminal's end, would leave the server behind.
+    for end in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(end, signal.default_int_handler)
     try:
         base = f"http://{host}:{port}"
         with console.status("Starting MLflow …"):
@@ -71,8 +74,7 @@ def serve(sweep: str, root: Path, host: str, port: int, console: Console) -> Non
     except KeyboardInterrupt:
         pass
     finally:
-        server.terminate()
-        server.wait()
+        stop_server(server)
 
 
 def check_port(host: str, port: int) -> None:
@@ -99,9 +101,23 @@ def start_server(tracking_uri: str, host: str, port: int) -> subprocess.Popen[by
     command += ["--backend-store-uri", tracking_uri]
     command += ["--default-artifact-root", artifacts.as_uri()]
     command += ["--host", host, "--port", str(port)]
+    # A session of its own, so that its workers can be ended with it.
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
+
+
+def stop_server(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers; one that still waits for its clients is killed."""
+    for end in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, end)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=STOP_SECONDS)
 
 
 def wait_until_healthy(base: str, server: subprocess.Popen[bytes]) -> None:

@@ -292,7 +292,7 @@ def test_a_stopped_mlflow_server_holds_the_end_of_a_launch_for_ten_seconds(sweep
     import os
     import signal
 
-    from sweep.tracking.server import start_server, wait_until_healthy
+    from sweep.tracking.server import start_server, stop_server, wait_until_healthy
     from tests.sweep.tracking.test_tracking import free_port
 
     port = free_port()
@@ -318,5 +318,4 @@ def test_a_stopped_mlflow_server_holds_the_end_of_a_launch_for_ten_seconds(sweep
             assert time.monotonic() < deadline
         assert history_of(fresh, "t0000") == [(0, 1.0)]
     finally:
-        server.terminate()
-        server.wait()
+        stop_server(server)

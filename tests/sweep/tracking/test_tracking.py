@@ -14,7 +14,7 @@ from rdmodels.errors import TrackingError
 from sweep.tracking import store
 from sweep.tracking.flusher import Flusher
 from sweep.tracking.quarantine import quarantined
-from sweep.tracking.server import start_server, wait_until_healthy
+from sweep.tracking.server import start_server, stop_server, wait_until_healthy
 from sweep.tracking.spool import Spool, last_record, read_spool
 from tests.sweep.tracking.tracked import make_flusher, run_of, spool_trial
 
@@ -154,8 +154,7 @@ def test_an_outage_loses_nothing(sweep: Path) -> None:
         spool = spool_trial(sweep, epochs=2)
         assert flusher.flush()
     finally:
-        server.terminate()
-        server.wait()
+        stop_server(server)
     spool.metrics({"val/bpp_estimated": 0.1}, 2)
     assert not flusher.flush()
     assert flusher.pending() == 1
@@ -164,8 +163,7 @@ def test_an_outage_loses_nothing(sweep: Path) -> None:
         wait_until_healthy(uri, server)
         assert flusher.close() == (0, 0)
     finally:
-        server.terminate()
-        server.wait()
+        stop_server(server)
     direct = MlflowClient(database)
     (run,) = direct.search_runs([flusher.experiment_id], "tags.trial_id = 't0000'")
     history = direct.get_metric_history(run.info.run_id, "val/bpp_estimated")

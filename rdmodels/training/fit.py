@@ -28,7 +28,7 @@ from rdmodels.training.schedule import ramp, scale_learning_rates
 from rdmodels.training.start import Training, save_checkpoint, start_training
 from rdmodels.training.statistics import reestimate_batch_norm
 from rdmodels.training.step import step_options, train_step
-from rdmodels.training.trim import trim_rate
+from rdmodels.training.trim import trim_rate, trims
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +116,7 @@ def _settle(training: Training, splits: Splits, epoch: int) -> None:
     config, codec = training.config, training.average
     if config.normalisation == "batch":
         reestimate_batch_norm(codec, training.batches, epoch)
-    last = epoch == config.epochs - 1
-    if not (last and config.rate_trim and config.rate_control == "controller"):
+    if epoch < config.epochs - 1 or not trims(config):
         return
     shift = trim_rate(codec, splits, config)
     logger.info("the importance map was shifted by %.3f to meet the target", shift)

@@ -28,6 +28,16 @@ LATENTS = 2**24
 """Values of latents that are kept in memory; images beyond are left out."""
 
 
+def trims(config: TrialConfig) -> bool:
+    """Whether a training of `config` ends with a trim."""
+    return config.rate_trim and config.rate_control == "controller"
+
+
+def trims_by_bytes(config: TrialConfig) -> bool:
+    """Whether that trim writes validation images: a target in bits per pixel is one of bytes."""
+    return trims(config) and config.target_bpp is not None
+
+
 @torch.no_grad()
 def trim_rate(codec: Codec, splits: Splits, config: TrialConfig) -> float:
     """Shift the importance map of `codec` until validation costs what `config` asks for.

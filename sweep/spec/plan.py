@@ -16,6 +16,7 @@ from rdmodels.training.coded import coding_model_of
 from rdmodels.training.start import make_codec, make_optimiser
 from rdmodels.training.step import step_options, train_step
 from rdmodels.training.target import target_bits_per_symbol
+from rdmodels.training.trim import trims_by_bytes
 from sweep.spec.spec import SweepSpec
 
 TIMED_STEPS = 3
@@ -104,7 +105,10 @@ def time_trial(config: TrialConfig, splits: Splits, device: torch.device) -> Tim
 
 
 def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
-    """What coding the validation and test images takes at the end, from a sample of them."""
+    """What coding takes at the end of a trial, from a sample of its validation images.
+
+    Validation and test images are written and decoded back; the trim writes the former once more.
+    """
     images = splits.validation
     count = min(CODED_SMALL, len(next(streams(images))))
     sample = images.take(range(count))
@@ -112,10 +116,13 @@ def _coding_seconds(codec: Codec, config: TrialConfig, splits: Splits) -> float:
     model = coding_model_of(codec.eval(), calibration, config)
     pixels = np.stack(list(sample.images))
     started = time.perf_counter()
-    decompress_batch(model, compress_batch(model, pixels))
-    seconds = time.perf_counter() - started
+    data = compress_batch(model, pixels)
+    writing = (time.perf_counter() - started) / len(sample)
+    decompress_batch(model, data)
+    both = (time.perf_counter() - started) / len(sample)
     codec.train()
-    return seconds / len(sample) * (len(splits.validation) + len(splits.test))
+    trimmed = trims_by_bytes(config) * len(splits.validation)
+    return both * (len(splits.validation) + len(splits.test)) + writing * trimmed
 
 
 def _wait(device: torch.device) -> None:

@@ -1,11 +1,12 @@
 """A trained model against JPEG and WebP at the same bytes, image by image.
 
-    python tests/benchmarks/codecs.py MODEL IMAGE [IMAGE ...]
+    python tests/benchmarks/codecs.py MODEL [IMAGE ...]
 
-MODEL is what `rdsweep compress --model` takes: a directory, SWEEP@POINT, an MLflow URI. Each image
-is compressed by the model; then JPEG and WebP get the highest quality whose file is no larger,
-headers included. Prints bits per pixel and PSNR of 8-bit pixels, per image, then averaged. Where
-even the lowest quality is larger than the model's stream, that quality is taken and marked.
+Without images, those that the model's own data set keeps for testing are taken. MODEL is what
+`rdsweep compress --model` takes: a directory, SWEEP@POINT, an MLflow URI. Each image is compressed by
+the model; then JPEG and WebP get the highest quality whose file is no larger, headers included. Prints
+bits per pixel and PSNR of 8-bit pixels, per image, then averaged. Where even the lowest quality is
+larger than the model's stream, that quality is taken and marked.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from PIL import Image
 
 from rdmodels.coding.bitstream import compress, decompress
 from rdmodels.data.images import Pixels, read_image
+from rdmodels.data.splits import load_splits
 from rdmodels.metrics import psnr_db
 from sweep.models.lookup import open_model
 
@@ -68,18 +70,20 @@ def saved(image: Image.Image, form: str, quality: int) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
-    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("images", nargs="*", type=Path)
     arguments = parser.parse_args()
     rows: dict[str, list[Coded]] = {"this model": [], "JPEG": [], "WEBP": []}
     with open_model(arguments.model, Path("sweeps"), None, "cpu") as model:
-        for file in arguments.images:
-            pixels = read_image(file, model.codec.channels)
+        images = [read_image(file, model.codec.channels) for file in arguments.images]
+        if not images:
+            images = list(load_splits(model.config, download=False).test.images)
+        for pixels in images:
             stream = compress(model, pixels)
             ours = quality_of(pixels, decompress(model, stream))
             rows["this model"].append(Coded(8 * len(stream) / pixels[0].size, ours))
             for form in ("JPEG", "WEBP"):
                 rows[form].append(by_pillow(pixels, form, len(stream)))
-    print(f"{len(arguments.images)} image(s), averages of bpp and PSNR per image")
+    print(f"{len(images)} image(s), averages of bpp and PSNR per image")
     for name, found in rows.items():
         larger = sum(each.larger for each in found)
         note = f"  ({larger} larger than the model's stream)" if larger else ""

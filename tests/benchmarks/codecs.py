@@ -3,10 +3,10 @@
     python tests/benchmarks/codecs.py MODEL [IMAGE ...]
 
 Without images, those that the model's own data set keeps for testing are taken. MODEL is what
-`rdsweep compress --model` takes: a directory, SWEEP@POINT, an MLflow URI. Each image is compressed by
-the model; then JPEG and WebP get the highest quality whose file is no larger, headers included. Prints
-bits per pixel and PSNR of 8-bit pixels, per image, then averaged. Where even the lowest quality is
-larger than the model's stream, that quality is taken and marked.
+`rdsweep compress --model` takes: a directory, SWEEP@POINT, an MLflow URI. Each image is
+compressed by the model; then JPEG and WebP get the highest quality whose file is no larger,
+headers included. Prints bits per pixel and PSNR of 8-bit pixels, per image, then averaged. Where
+even the lowest quality is larger than the model's stream, that quality is taken and marked.
 """
 
 import argparse

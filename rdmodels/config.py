@@ -216,6 +216,15 @@ class TrialConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _controllable_rate(self) -> Self:
+        if self.rate_control == "controller" and not self.importance_map:
+            raise ValueError(
+                "importance_map: false leaves the encoder nothing to lower its rate by, so no"
+                " controller can meet a target: set rate_control: hinge"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _reachable_rate(self) -> Self:
         if self.h_target is not None and self.h_target > self.bits_per_raw_symbol:
             raise ValueError(

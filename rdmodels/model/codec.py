@@ -14,7 +14,7 @@
 | centers    | C         | L learned scalars                                                    |
 | bits       | -log2 P   | cost of each symbol, (B, C, h, w)                                    |
 | h_target   | H_target  | bits per symbol; bpp = that * C / 64 where 8 divides both sides      |
-| beta       | β         | weight of the rate in the loss, at first or above the target         |
+| beta       | β         | scale of the rate's weight in the loss; the hinge's weight           |
 
 Images whose sides are no multiple of 8 are padded by repeating the border; the padding is coded,
 but is neither counted as pixels nor part of the distortion.

@@ -16,6 +16,7 @@ from rdmodels.results.images import TEST_IMAGES, VALIDATION_IMAGES, write_images
 from rdmodels.results.trial import TrialResult
 from rdmodels.training.coded import coding_model_of, evaluate_coded
 from rdmodels.training.start import training_state
+from rdmodels.training.target import target_bits_per_symbol
 
 
 def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu") -> TrialResult:
@@ -44,7 +45,11 @@ def finish(directory: Path, splits: Splits, *, device: torch.device | str = "cpu
         seconds=dataclasses.replace(state.seconds, coding=coding),
         best=best.metrics,
         test=test.metrics,
-        collapsed=collapse_of(best.metrics),
+        collapsed=collapse_of(
+            best.metrics,
+            target_bits_per_symbol(model.config, splits.validation),
+            importance_map=model.config.importance_map,
+        ),
     )
 
 

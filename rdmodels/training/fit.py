@@ -4,6 +4,7 @@ Nothing here is global: weights are drawn, images shuffled and augmented from th
 and everything the training needs to go on lies in its directory.
 """
 
+import copy
 import dataclasses
 import logging
 import math
@@ -28,7 +29,7 @@ from rdmodels.training.schedule import ramp, scale_learning_rates
 from rdmodels.training.start import Training, save_checkpoint, start_training
 from rdmodels.training.statistics import reestimate_batch_norm
 from rdmodels.training.step import step_options, train_step
-from rdmodels.training.trim import trim_rate, trims
+from rdmodels.training.trim import LARGEST_SHIFT, trim_rate, trims
 
 logger = logging.getLogger(__name__)
 
@@ -68,14 +69,14 @@ def fit(
         clock = Clock(training.state.seconds)
         train = _train_epoch(training, epoch)
         clock.lap("training")
-        _settle(training, splits, epoch)
+        kept = _settle(training, splits, epoch)
         clock.lap("statistics")
-        val, failure = _validate(training.average, splits.validation, config)
+        val, failure = _validate(kept, splits.validation, config)
         if failure is not None:
             # Early epochs may fail where later ones do not; such an epoch is never the best.
             logger.warning("epoch %d: %s", epoch, failure)
             reason = failure
-        elif val is not None and config.rate_control == "controller":
+        elif val is not None and kept is training.average and config.rate_control == "controller":
             training.rate = after_validation(training.rate, val.bits_per_symbol_estimated)
         clock.lap("validation")
         state = training.state.after(
@@ -83,7 +84,7 @@ def fit(
         )
         training.state = state
         if state.best_epoch == epoch:
-            _save_best(directory, training.average, epoch, val)
+            _save_best(directory, kept, epoch, val)
         save_checkpoint(directory, training)
         clock.lap("storing")
         # The checkpoint has all but the time that writing it took.
@@ -111,18 +112,26 @@ class Clock:
         self.started = now
 
 
-def _settle(training: Training, splits: Splits, epoch: int) -> None:
-    """Make the weights that are kept ready to be evaluated: their statistics, their rate."""
+def _settle(training: Training, splits: Splits, epoch: int) -> Codec:
+    """The codec of this epoch, ready to be evaluated: its statistics and, at the end, its rate.
+
+    It is the training's own average but for the trimmed one, a copy: a training that goes on for
+    more epochs knows nothing of the trim.
+    """
     config, codec = training.config, training.average
     if config.normalisation == "batch":
         reestimate_batch_norm(codec, training.batches, epoch)
     if epoch < config.epochs - 1 or not trims(config):
-        return
+        return codec
+    codec = copy.deepcopy(codec)
     shift = trim_rate(codec, splits, config)
     logger.info("the importance map was shifted by %.3f to meet the target", shift)
+    if abs(shift) == LARGEST_SHIFT:
+        logger.warning("the target is out of the trim's reach: it stopped at %+g", shift)
     if config.normalisation == "batch":
         # The decoder sees other latents now.
         reestimate_batch_norm(codec, training.batches, epoch)
+    return codec
 
 
 def _missed(config: TrialConfig, val: Metrics | None) -> bool:

@@ -182,6 +182,12 @@ def restore_checkpoint(directory: Path, training: Training) -> None:
     # More epochs are what a user resumes for; anything else would be another trial.
     if {**record["config"], "epochs": config.epochs} != config.model_dump(mode="json"):
         raise ConfigError(f"{path} is a checkpoint of another configuration: use a new directory")
+    done = record["state"]["epochs"]
+    if config.epochs <= done and config.epochs != record["config"]["epochs"]:
+        raise ConfigError(
+            f"epochs is {config.epochs}, but {path} has been trained for {done} of"
+            f" {record['config']['epochs']}: give more than {done}, or leave it out"
+        )
     changes = DataFingerprint.model_validate(record["data"]).changes_to(training.data)
     if changes is not None:
         raise ConfigError(

@@ -25,29 +25,21 @@ class RateScale(NamedTuple):
 
 
 def rate_scale(config: TrialConfig, images: ImageSet) -> RateScale:
-    """How `images` would be coded with the latent channels of `config`."""
+    """How `images` would be coded with the latent channels and the target_bpp of `config`."""
+    assert config.target_bpp is not None
     symbols, headers = [], []
     for stream in streams(images):
         channels, height, width = images.images[stream.start].shape
         rows, columns = latent_size(height, width)
         latents, pixels = config.num_latent_channels * rows * columns, height * width
-        payload = math.ceil(len(stream) * latents * target_of(config, pixels, latents) / 8)
+        whole = math.ceil(len(stream) * pixels * config.target_bpp / 8)
         shape = (len(stream), channels, height, width)
         numbers = (*shape, config.num_latent_channels, config.num_centers)
-        header = header_size((*numbers, payload))
-        if config.target_bpp is not None:
-            # The header is part of what was asked for, and says how long the payload is.
-            header = header_size((*numbers, max(0, payload - header)))
+        # The header is part of what was asked for, and says how long the payload is.
+        header = header_size((*numbers, max(0, whole - header_size((*numbers, whole)))))
         symbols += [latents / pixels] * len(stream)
         headers += [8 * header / len(stream) / pixels] * len(stream)
     return RateScale(math.fsum(symbols) / len(symbols), math.fsum(headers) / len(headers))
-
-
-def target_of(config: TrialConfig, pixels: int, symbols: int) -> float:
-    """Bits per symbol of one image that `config` asks for, headers left aside."""
-    if config.target_bpp is not None:
-        return config.target_bpp * pixels / symbols
-    return DEFAULT_H_TARGET if config.h_target is None else config.h_target
 
 
 def target_bits_per_symbol(config: TrialConfig, images: ImageSet) -> float:
@@ -57,7 +49,7 @@ def target_bits_per_symbol(config: TrialConfig, images: ImageSet) -> float:
     symbols: `check_target` says so before a training begins.
     """
     if config.target_bpp is None:
-        return target_of(config, 1, 1)
+        return DEFAULT_H_TARGET if config.h_target is None else config.h_target
     scale = rate_scale(config, images)
     return (config.target_bpp - scale.header_bpp) / scale.symbols_per_pixel
 

@@ -45,33 +45,31 @@ def trim_rate(codec: Codec, splits: Splits, config: TrialConfig) -> float:
     A target in bits per pixel is one of written bytes: what the codec writes then, its context
     model converted as `finish` will do it, sets the estimate that a second shift goes by.
 
-    Returns the shift, 0 if the codec has no importance map; where the target is out of reach, the
-    nearer end, if it is nearer than no shift at all. Only a bias of the encoder changes, so
-    streams and decoder know nothing of it.
+    Returns the shift, which is 0 unless it brings the rate nearer; where the target is out of
+    reach, the nearer end. Only a bias of the encoder changes, so streams and decoder know nothing
+    of it. The codec is in evaluation mode from here on.
     """
-    if not codec.importance_map:
-        return 0.0
-    was_training = codec.training
     codec.eval()
     images = splits.validation
     latents = list(_latents(codec, images, config.batch_size))
     bias = codec.encoder[-1].bias
     assert isinstance(bias, Tensor)
-    target, per_pixel = target_bits_per_symbol(config, images), config.target_bpp is not None
+    target = target_bits_per_symbol(config, images)
+    if config.target_bpp is None:
+        shift = _shift_for(target, codec, latents, per_pixel=False)
+        bias[0] += shift
+        return shift
     scale = rate_scale(config, images)
-    if per_pixel:
-        target *= scale.symbols_per_pixel
-    shift = _shift_for(target, codec, latents, per_pixel=per_pixel)
+    target *= scale.symbols_per_pixel
+    shift = _shift_for(target, codec, latents, per_pixel=True)
     bias[0] += shift
-    if per_pixel:
-        payload = written_bpp(coding_model_of(codec, splits.train, config), images)
-        payload -= scale.header_bpp
-        # A codec that has collapsed may write nothing but headers.
-        if payload > 0.0:
-            before, estimate = shift, _rate(codec, latents, shift, per_pixel=True)
-            shift = _shift_for(target * estimate / payload, codec, latents, per_pixel=True)
-            bias[0] += shift - before
-    codec.train(was_training)
+    payload = written_bpp(coding_model_of(codec, splits.train, config), images) - scale.header_bpp
+    estimate = _rate(codec, latents, shift, per_pixel=True)
+    # A codec that has collapsed may cost nothing, or write nothing but headers.
+    if min(payload, estimate) > 0.0:
+        before = shift
+        shift = _shift_for(target * estimate / payload, codec, latents, per_pixel=True)
+        bias[0] += shift - before
     return shift
 
 
@@ -83,10 +81,11 @@ def _shift_for(
         rate = _rate(codec, latents, shift, per_pixel=per_pixel) / target - 1.0
         return 0.0 if abs(rate) < CLOSE else rate
 
-    ends = [(excess(end), end) for end in (-LARGEST_SHIFT, LARGEST_SHIFT)]
-    if ends[0][0] < 0 < ends[1][0]:
-        return float(brentq(excess, ends[0][1], ends[1][1], xtol=1e-3, maxiter=20, disp=False))
-    return min([(excess(0.0), 0.0), *ends], key=lambda end: abs(end[0]))[1]
+    ends = [-LARGEST_SHIFT, LARGEST_SHIFT]
+    if excess(ends[0]) < 0 < excess(ends[1]):
+        # The rate of a collapsed codec jumps: what is found need be no better than none.
+        ends = [float(brentq(excess, ends[0], ends[1], xtol=1e-3, maxiter=20, disp=False))]
+    return min([0.0, *ends], key=lambda shift: abs(excess(shift)))
 
 
 def _latents(codec: Codec, images: ImageSet, batch_size: int) -> Iterator[tuple[Tensor, int]]:

@@ -30,7 +30,7 @@ def train(
         Path | None, typer.Option(help="Directory for the model [models/DATASET-TIME].")
     ] = None,
     beta: Annotated[
-        float | None, typer.Option(help="Weight of the rate, at first or above the target.")
+        float | None, typer.Option(help="Scale of the rate's weight; under the hinge, the weight.")
     ] = None,
     h_target: Annotated[float | None, typer.Option(help="Target rate, bits per symbol.")] = None,
     target_bpp: Annotated[

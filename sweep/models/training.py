@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,7 @@ def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
     job.directory.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(job.directory / LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    # The file has the detail, the terminal the progress bar.
-    logger.propagate = False
-    try:
+    with _logged_by(handler):
         logger.info("training on %s: %s", where, job.config.model_dump_json())
         _keep_epochs_before(job)
 
@@ -116,11 +113,30 @@ def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
         checkpoint.write_text(job.directory / RESULT, json.dumps(figures, indent=2) + "\n")
         logger.info("done: %s", figures)
         return result
+
+
+@contextmanager
+def _logged_by(handler: logging.Handler) -> Iterator[None]:
+    """Have `handler` take what this module and the training itself log, and an error's trace.
+
+    The file has the detail, the terminal the progress bar.
+    """
+    loggers = [logger, logging.getLogger("rdmodels")]
+    before = [(each.level, each.propagate) for each in loggers]
+    for each in loggers:
+        each.addHandler(handler)
+        each.setLevel(logging.INFO)
+        each.propagate = False
+    try:
+        yield
     except Exception:
         logger.exception("the training ended with an error")
         raise
     finally:
-        logger.removeHandler(handler)
+        for each, (level, propagate) in zip(loggers, before, strict=True):
+            each.removeHandler(handler)
+            each.setLevel(level)
+            each.propagate = propagate
         handler.close()
 
 

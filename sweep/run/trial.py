@@ -20,6 +20,7 @@ from rdmodels.results.trial import EpochRecord, Metrics, TrialResult
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 from rdmodels.training.reconstructions import write_reconstructions
+from rdmodels.training.target import DEFAULT_H_TARGET
 from sweep.tracking.spool import Spool
 
 RECONSTRUCTIONS = "reconstructions.png"
@@ -107,11 +108,19 @@ def write_start(
     """The record that a trial begins with: its name and all its parameters."""
     shown = " ".join(f"{key}={_short(value)}" for key, value in overrides.items())
     try:
-        params = override(base, overrides).model_dump()
+        params = _params(override(base, overrides))
     except ConfigError:
         # The trial is about to fail for it; what was asked of it is told all the same.
         params = {**base.model_dump(), **overrides}
     spool.start(f"{trial_id} {shown}", params, {"status": "running"})
+
+
+def _params(config: TrialConfig) -> dict[str, Any]:
+    """All fields of a trial; its target too where it has the default."""
+    params = config.model_dump()
+    if config.h_target is None and config.target_bpp is None:
+        params["h_target"] = DEFAULT_H_TARGET
+    return params
 
 
 def _short(value: Any) -> str:

@@ -85,6 +85,7 @@ def train_photos(photos: Path | None, directory: Path) -> Trained:
     # Without the importance map, which takes far longer to learn a rate on photographs.
     values: dict[str, object] = {
         "importance_map": False,
+        "rate_control": "hinge",
         "crop_size": 64,
         "crops_per_image": 4,
         "context_learning_rate": 4e-3,

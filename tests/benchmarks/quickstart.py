@@ -27,6 +27,7 @@ FORMER = (
     "trial.context_learning_rate=0.002",
     "trial.context_share=1",
     "trial.residual_init=1",
+    "trial.center_at_zero=false",
     "trial.channels_last=false",
     "trial.epochs=8",
     "space.beta={low: 0.001, high: 0.1, log: true}",

@@ -166,8 +166,6 @@ def curve(runs: list[dict[str, Any]]) -> list[tuple[float, float]]:
     """Upper hull of (log2 bpp, PSNR), ascending."""
     hull: list[tuple[float, float]] = []
     for point in sorted((math.log2(r["bpp"]), r["psnr_db"]) for r in runs):
-        while hull and hull[-1][1] >= point[1] and hull[-1][0] == point[0]:
-            break
         while len(hull) > 1 and _right_of(hull[-2], hull[-1], point):
             hull.pop()
         hull.append(point)

@@ -1,5 +1,6 @@
 """Rate control: its pure steps, the target in written bytes, and the trim at the end."""
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from rdmodels import checkpoint
 from rdmodels.coding.bitstream import compress, compress_batch
 from rdmodels.coding.coding_model import CodingModel, load_coding_model
 from rdmodels.coding.container import read_header
@@ -17,12 +19,14 @@ from rdmodels.data.splits import Splits
 from rdmodels.errors import ConfigError
 from rdmodels.model.storage import load_codec
 from rdmodels.results.images import VALIDATION_IMAGES, read_images
+from rdmodels.training import fit as fit_module
 from rdmodels.training import trim
 from rdmodels.training.coded import coding_model_of, evaluate_coded
-from rdmodels.training.evaluation import evaluate
+from rdmodels.training.evaluation import Evaluation, evaluate
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
 from rdmodels.training.rate import after_step, after_validation, gain_of, start_rate
+from rdmodels.training.start import start_training
 from rdmodels.training.target import check_target, rate_scale, target_bits_per_symbol
 from rdmodels.training.trim import trim_rate
 from tests.conftest import write_photo
@@ -217,10 +221,18 @@ def test_a_trim_that_would_not_help_is_none(
 
     monkeypatch.setattr(trim, "_rate", lowest_as_it_is)
     assert trim_rate(codec, digits, override(config, {"h_target": 0.9})) == 0.0
+    asking = override(config, {"h_target": None, "target_bpp": 0.05})
+    honest = trim.written_bpp
     # Nothing but headers: there is no ratio to go by.
     monkeypatch.setattr(trim, "written_bpp", lambda *_: 0.0)
-    asking = override(config, {"h_target": None, "target_bpp": 0.05})
     assert trim_rate(codec, digits, asking) == 0.0
+    # Symbols that cost nothing, and a byte of them all the same.
+    monkeypatch.setattr(trim, "written_bpp", honest)
+    monkeypatch.setattr(trim, "_rate", lambda *_, **__: 0.0)
+    assert trim_rate(codec, digits, asking) == 0.0
+    # A jump over the target, and no farther from it at first than after.
+    monkeypatch.setattr(trim, "_rate", lambda _, __, shift, **___: 0.8 if shift < 0.5 else 1.1)
+    assert trim_rate(codec, digits, override(config, {"h_target": 0.9})) == 0.0
     assert torch.equal(codec.encoder[-1].bias, before)
 
 
@@ -256,10 +268,6 @@ def test_the_trim_is_the_controllers_and_the_last_epochs(
     assert abs(trimmed[1] - 1) < 0.01 < abs(plain[1] - 1)
     hinge = {"rate_control": "hinge"}
     assert rates("c", **hinge) == rates("d", rate_trim=False, **hinge)
-    # Without an importance map there is nothing to shift.
-    codec, config = load_codec(tmp_path / "a")
-    codec.importance_map = False
-    assert trim_rate(codec, digits, config) == 0.0
 
 
 def test_photographs_count_their_own_headers_and_filling(
@@ -292,6 +300,44 @@ def test_photographs_count_their_own_headers_and_filling(
     assert scale.header_bpp == pytest.approx(image.bits_header / image.pixels, rel=0.01)
     assert scale.symbols_per_pixel == image.symbols / image.pixels
     assert result.best.bpp == pytest.approx(0.1 * result.best.rate_over_target)
+
+
+def test_the_weight_begins_at_zero_under_the_controller_and_at_beta_under_the_hinge(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path
+) -> None:
+    for control, weight in (("controller", 0.0), ("hinge", 0.07)):
+        config = override(small_config, {"rate_control": control, "beta": 0.07})
+        training = start_training(config, digits, tmp_path, CPU, resume=False)
+        assert training.rate.weight.item() == pytest.approx(weight)
+
+
+def test_no_controller_without_an_importance_map() -> None:
+    with pytest.raises(ConfigError, match=r"importance_map: false .*set rate_control: hinge"):
+        make_trial({"importance_map": False})
+    make_trial({"importance_map": False, "rate_control": "hinge"})
+
+
+def test_each_validation_but_the_trimmed_one_tells_the_control_what_counts(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were validation images to cost half of what batches do, batches might cost double."""
+    honest = fit_module.evaluate
+
+    def cheaper(*arguments: object, **options: object) -> Evaluation:
+        found = honest(*arguments, **options)  # type: ignore[arg-type]
+        bits = 0.5 * found.metrics.bits_per_symbol_estimated
+        means = dataclasses.replace(found.metrics, bits_per_symbol_estimated=bits)
+        return found._replace(metrics=means)
+
+    monkeypatch.setattr(fit_module, "evaluate", cheaper)
+    config = override(small_config, {"epochs": 3, "h_target": 1.75})
+    ratios = []
+    for _ in fit(config, digits, tmp_path):
+        tensors = checkpoint.load(tmp_path / checkpoint.CHECKPOINT).tensors
+        ratios.append(tensors["rate.ratio"].item())
+    assert ratios[0] == pytest.approx(0.3 + 0.7 * 0.5, rel=0.1)
+    assert ratios[1] == pytest.approx(0.3 * ratios[0] + 0.7 * 0.5, rel=0.1)
+    assert ratios[2] == ratios[1]
 
 
 def test_a_resumed_control_goes_on_where_it_stood(

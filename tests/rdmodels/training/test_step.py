@@ -87,3 +87,21 @@ def test_the_rate_of_a_step_is_that_of_the_first_part_of_its_batch() -> None:
     expected = torch.stack([distortion + weight * h_mask / 2, distortion, out.bits.mean()])
     assert torch.allclose(figures, expected)
     assert not torch.allclose(out.importance[:2], out.importance[-2:])
+
+
+def test_the_context_models_gradient_is_not_clipped() -> None:
+    config = make_trial({**SMALL, "gradient_clip": 1e-4})
+    x = torch.rand(4, 1, 16, 16)
+    values = (torch.tensor(0.1), torch.tensor(0.5))
+    gradients = []
+    for clip in (None, config.gradient_clip):
+        codec = make(0, config)
+        options = step_options(config)._replace(gradient_clip=clip)
+        train_step(codec, make_optimiser(codec, config), x, *values, options)
+        gradients.append({n: p.grad for n, p in codec.named_parameters() if p.grad is not None})
+    plain, clipped = gradients
+    own = [name for name in plain if name.startswith("context.")]
+    assert own
+    assert all(torch.equal(plain[name], clipped[name]) for name in own)
+    others = torch.cat([clipped[name].flatten() for name in plain if name not in own])
+    assert others.norm().item() == pytest.approx(1e-4, rel=1e-3)

@@ -113,6 +113,13 @@ def test_train_resume_and_evaluate(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (model / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [0, 1, 2]
     assert {"train/loss", "val/bpp_estimated", "val/psnr_db"} <= set(records[0])
+    # What the training itself has to say, at the end of each of both.
+    log = (model / "train.log").read_text()
+    assert log.count("the importance map was shifted by") == 2
+    fewer = rdsweep("train", "--resume", "models/one", "--epochs", "2", cwd=tmp_path)
+    assert fewer.returncode == 2
+    assert "epochs is 2" in fewer.stderr
+    assert "give more than 3" in fewer.stderr
 
     again = rdsweep("train", *TINY, "--output", "models/one", cwd=tmp_path)
     assert again.returncode == 2

@@ -33,7 +33,7 @@ from rdmodels.training.trim import LARGEST_SHIFT, trim_rate, trims
 
 logger = logging.getLogger(__name__)
 
-MET = 0.05
+MET = 0.02
 """Of the target: a rate this close has met it."""
 
 

@@ -108,7 +108,10 @@ def test_the_importance_map_opens_channels_from_the_first() -> None:
     assert z0.grad[0, 0, 1] > 0
 
 
-@pytest.mark.parametrize("values", [{}, {"importance_map": False}, {"normalisation": "group"}])
+UNMASKED = {"importance_map": False, "rate_control": "hinge"}
+
+
+@pytest.mark.parametrize("values", [{}, UNMASKED, {"normalisation": "group"}])
 @pytest.mark.parametrize("size", [(16, 24), (13, 9), (8, 8)])
 def test_any_size_comes_back_in_its_own_shape(
     values: dict[str, object], size: tuple[int, int]
@@ -163,10 +166,8 @@ def test_what_the_rate_trains() -> None:
         values = {"rate_control": control, "h_target": 0.1}
         assert gradients(codec, values) == on
         assert gradients(codec, {**values, "h_target": 2.58}) == below
-        plain = make_trial(
-            {"width": 8, "groups": 1, "num_latent_channels": 3, "importance_map": False}
-        )
-        unmasked = gradients(Codec(plain, [0.5], [0.3]), {**values, "importance_map": False})
+        plain = make_trial({"width": 8, "groups": 1, "num_latent_channels": 3, **UNMASKED})
+        unmasked = gradients(Codec(plain, [0.5], [0.3]), values)
         assert not unmasked["encoder"]
 
 

@@ -5,6 +5,7 @@ by the whole receptive field, batch norm, two Adams, and a DataLoader with its d
 decoded one by one. Same sizes, same data, same number of threads.
 
     python tests/benchmarks/training.py [--device cuda] [--batches 30] [--width 32] [--groups 1]
+        [--compiled]
 """
 
 import argparse
@@ -26,6 +27,7 @@ from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import load_splits
 from rdmodels.model.autoencoder import Decoder, Encoder, make_norm
 from rdmodels.model.importance import importance_mask
+from rdmodels.training import step as training_step
 from rdmodels.training.averaging import averaged, update_average
 from rdmodels.training.rate import after_step, gain_of, start_rate
 from rdmodels.training.start import make_codec, make_optimiser
@@ -161,6 +163,21 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
     return step
 
 
+def compiled_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Callable[[], int]:
+    """Our step with its loss and gradients compiled, which takes about a minute at first."""
+    loss = torch.compile(training_step.step_loss, dynamic=False)
+    step = our_step(config, train, device)
+
+    def compiled() -> int:
+        eager, training_step.step_loss = training_step.step_loss, loss
+        try:
+            return step()
+        finally:
+            training_step.step_loss = eager
+
+    return compiled
+
+
 def rate(step: Callable[[], int], batches: int, device: torch.device) -> float:
     wait(device)
     started = time.perf_counter()
@@ -183,6 +200,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=1)
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=30)
+    parser.add_argument("--compiled", action="store_true", help="needs a C++ compiler")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     config = make_trial(
@@ -200,9 +218,14 @@ def main() -> None:
         "all bits": our_step(all_bits, train, device),
         "ours": our_step(config, train, device),
     }
+    if arguments.compiled:
+        steps["compiled"] = compiled_step(config, train, device)
     rates: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
+    for name, step in steps.items():
+        started = time.perf_counter()
         rate(step, 3, device)
+        if name == "compiled":
+            print(f"compiled in {time.perf_counter() - started:.0f} s")
     # Interleaved, so that a noisy neighbour slows both.
     for _ in range(arguments.rounds):
         for name, step in steps.items():

@@ -1,9 +1,11 @@
 """Training of one trial: a generator that trains and yields one record an epoch.
 
-Nothing here is global: weights are drawn, images shuffled and augmented from the trial's own seed,
-and everything the training needs to go on lies in its directory.
+Nothing here is global but a flag of cuDNN's, put back after every epoch: weights are drawn, images
+shuffled and augmented from the trial's own seed, and everything the training needs to go on lies
+in its directory.
 """
 
+import contextlib
 import copy
 import dataclasses
 import logging
@@ -25,7 +27,7 @@ from rdmodels.results.trial import EpochRecord, Metrics, Seconds, TrainMetrics
 from rdmodels.training.averaging import update_average
 from rdmodels.training.evaluation import evaluate
 from rdmodels.training.rate import after_step, after_validation, gain_of
-from rdmodels.training.schedule import ramp, scale_learning_rates
+from rdmodels.training.schedule import annealed, ramp, scale_learning_rates
 from rdmodels.training.start import Training, save_checkpoint, start_training
 from rdmodels.training.statistics import reestimate_batch_norm
 from rdmodels.training.step import step_options, train_step
@@ -58,7 +60,8 @@ def fit(
     Raises:
         NonFiniteLossError: if the loss of an epoch is not finite.
         EvaluationError: if no validation has given figures that can be data points.
-        ConfigError: if `resume` meets a checkpoint of another configuration or other images.
+        ConfigError: if `resume` meets a checkpoint of another configuration or other images, the
+            target rate cannot be met, or steps are to be compiled and cannot be.
     """
     directory.mkdir(parents=True, exist_ok=True)
     training = start_training(config, splits, directory, torch.device(device), resume=resume)
@@ -66,35 +69,60 @@ def fit(
     checkpoint.write_config(directory, config, training.data)
     reason = "no epoch was left to train"
     for epoch in range(training.state.epochs, config.epochs):
-        clock = Clock(training.state.seconds)
-        train = _train_epoch(training, epoch)
-        clock.lap("training")
-        kept = _settle(training, splits, epoch)
-        clock.lap("statistics")
-        val, failure = _validate(kept, splits.validation, config)
-        if failure is not None:
-            # Early epochs may fail where later ones do not; such an epoch is never the best.
-            logger.warning("epoch %d: %s", epoch, failure)
-            reason = failure
-        elif val is not None and kept is training.average and config.rate_control == "controller":
-            training.rate = after_validation(training.rate, val.bits_per_symbol_estimated)
-        clock.lap("validation")
-        state = training.state.after(
-            epoch, len(training.batches), val, clock.seconds, missed=_missed(config, val)
-        )
-        training.state = state
-        if state.best_epoch == epoch:
-            _save_best(directory, kept, epoch, val)
-        save_checkpoint(directory, training)
-        clock.lap("storing")
-        # The checkpoint has all but the time that writing it took.
-        training.state = dataclasses.replace(state, seconds=clock.seconds)
-        yield EpochRecord(epoch, clock.seconds, train, val)
+        with reproducible():
+            record, failure = _run_epoch(training, splits, directory, epoch)
+        reason = failure or reason
+        yield record
     if training.state.best_epoch < 0:
         raise EvaluationError(
             f"none of {config.epochs} epochs gave a validation whose figures can be data points;"
             f" the last one: {reason}"
         )
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """Inside, cuDNN adds in a fixed order, by algorithms that are not chosen by timing.
+
+    Else no training on a GPU would give its weights twice, resumed or not.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+def _run_epoch(
+    training: Training, splits: Splits, directory: Path, epoch: int
+) -> tuple[EpochRecord, str | None]:
+    """Train, validate and store one epoch: its record, and why it has no figures, if so."""
+    config = training.config
+    clock = Clock(training.state.seconds)
+    train = _train_epoch(training, epoch)
+    clock.lap("training")
+    kept = _settle(training, splits, epoch)
+    clock.lap("statistics")
+    val, failure = _validate(kept, splits.validation, config)
+    if failure is not None:
+        # Early epochs may fail where later ones do not; such an epoch is never the best.
+        logger.warning("epoch %d: %s", epoch, failure)
+    elif val is not None and kept is training.average and config.rate_control == "controller":
+        training.rate = after_validation(training.rate, val.bits_per_symbol_estimated)
+    clock.lap("validation")
+    state = training.state.after(
+        epoch, len(training.batches), val, clock.seconds, missed=_missed(config, val)
+    )
+    training.state = state
+    if state.best_epoch == epoch:
+        _save_best(directory, kept, epoch, val)
+    save_checkpoint(directory, training)
+    clock.lap("storing")
+    # The checkpoint has all but the time that writing it took.
+    training.state = dataclasses.replace(state, seconds=clock.seconds)
+    return EpochRecord(epoch, clock.seconds, train, val), failure
 
 
 class Clock:
@@ -166,12 +194,16 @@ def _train_epoch(training: Training, epoch: int) -> TrainMetrics:
     training.codec.train()
     options = step_options(config)
     steps, first = config.epochs * len(batches), training.state.steps
-    target, gain = torch.tensor(training.target, device=device), gain_of(steps)
+    gain, highest = gain_of(steps), config.bits_per_raw_symbol
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     for step, x in enumerate(batches.epoch(epoch), first):
         scale_learning_rates(training.optimiser, config, step / steps)
         weight = training.rate.weight * ramp(step / steps, config.rate_ramp)
-        figures = train_step(training.codec, training.optimiser, x, weight, target, options)
+        aim = annealed(training.target, highest, step / steps, config.target_anneal)
+        target = torch.full((), aim, device=device)
+        figures = train_step(
+            training.codec, training.optimiser, x, weight, target, options, training.loss
+        )
         if config.rate_control == "controller":
             training.rate = after_step(training.rate, figures[2], target, gain, config.beta)
         if config.averaging:

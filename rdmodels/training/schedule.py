@@ -1,4 +1,4 @@
-"""What changes over a training: the learning rates, and the ramp of the rate's weight."""
+"""What changes over a training: learning rates, the weight of the rate, its target."""
 
 import torch
 
@@ -6,8 +6,13 @@ from rdmodels.config import TrialConfig
 
 
 def ramp(done: float, share: float) -> float:
-    """Factor of the rate's weight where a share `done` of the steps is done: 0 to 1, then 1."""
+    """How far what takes the first `share` of the steps is, `done` of all being done: 0 to 1."""
     return 1.0 if done >= share else done / share
+
+
+def annealed(target: float, highest: float, done: float, share: float) -> float:
+    """The target where a share `done` of the steps is done: from `highest`, linear, to its own."""
+    return target + (highest - target) * (1.0 - ramp(done, share))
 
 
 def decayed(done: float, share: float) -> float:

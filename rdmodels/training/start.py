@@ -18,7 +18,9 @@ from rdmodels.model.codec import Codec
 from rdmodels.results.data import DataFingerprint
 from rdmodels.results.trial import Metrics, Seconds
 from rdmodels.training.averaging import averaged
+from rdmodels.training.compiled import step_loss_of
 from rdmodels.training.rate import RateState, start_rate
+from rdmodels.training.step import StepLoss
 from rdmodels.training.target import check_target, target_bits_per_symbol
 
 
@@ -111,7 +113,7 @@ class Training:
     """What the loop of a training works on; `rate` and `state` are replaced as it goes.
 
     average: the codec that is evaluated and kept, `codec` itself if weights are not averaged.
-    target: bits per symbol of validation images.
+    target: bits per symbol of validation images. loss: `step_loss`, or what it was compiled to.
     """
 
     config: TrialConfig
@@ -123,6 +125,7 @@ class Training:
     target: float
     rate: RateState
     state: TrainingState
+    loss: StepLoss
 
 
 def start_training(
@@ -137,16 +140,18 @@ def start_training(
     check_target(config, splits.validation)
     target = target_bits_per_symbol(config, splits.validation)
     codec = make_codec(config, splits.train).to(device)
+    batches = TrainingBatches(splits.train, config, device)
     training = Training(
         config,
         splits.fingerprint,
         codec,
         averaged(codec) if config.averaging else codec,
         make_optimiser(codec, config),
-        TrainingBatches(splits.train, config, device),
+        batches,
         target,
         start_rate(config.beta if config.rate_control == "hinge" else 0.0, device),
         TrainingState(),
+        step_loss_of(config, device, min(config.batch_size, batches.images_per_epoch)),
     )
     if resume and (directory / checkpoint.CHECKPOINT).exists():
         restore_checkpoint(directory, training)
@@ -179,8 +184,10 @@ def restore_checkpoint(directory: Path, training: Training) -> None:
     path = directory / checkpoint.CHECKPOINT
     tensors, record = checkpoint.load(path)
     config = training.config
-    # More epochs are what a user resumes for; anything else would be another trial.
-    if {**record["config"], "epochs": config.epochs} != config.model_dump(mode="json"):
+    # More epochs are what a user resumes for, and the next machine may have no compiler; anything
+    # else would be another trial.
+    free = {"epochs": config.epochs, "compiled": config.compiled}
+    if {**record["config"], **free} != config.model_dump(mode="json"):
         raise ConfigError(f"{path} is a checkpoint of another configuration: use a new directory")
     done = record["state"]["epochs"]
     if config.epochs <= done and config.epochs != record["config"]["epochs"]:

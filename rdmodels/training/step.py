@@ -6,7 +6,7 @@ of many trials.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -66,6 +66,10 @@ def step_loss(
     return loss.objective, torch.stack([loss.total, loss.distortion, loss.bits_per_symbol])
 
 
+StepLoss = Callable[..., tuple[Tensor, Tensor]]
+"""`step_loss`, or what does the same."""
+
+
 def train_step(
     codec: Codec,
     optimiser: torch.optim.Optimizer,
@@ -73,12 +77,13 @@ def train_step(
     weight: Tensor,
     h_target: Tensor,
     options: StepOptions,
+    loss: StepLoss = step_loss,
 ) -> Tensor:
-    """One update of `codec` on batch `x`; returns the figures of `step_loss`, on its device.
+    """One update of `codec` on batch `x`; returns the figures of `loss`, on its device.
 
     Nothing waits for the device here: the values are read once an epoch.
     """
-    objective, figures = step_loss(codec, {}, x, weight, h_target, options)
+    objective, figures = loss(codec, {}, x, weight, h_target, options)
     optimiser.zero_grad(set_to_none=True)
     objective.backward()  # type: ignore[no-untyped-call]
     if options.gradient_clip is not None:

@@ -27,6 +27,7 @@ def launch(
 ) -> None:
     """Launch a sweep: search, train and log every trial."""
     from rdmodels.data.splits import check_fit, load_splits
+    from rdmodels.training.compiled import check_compiler
     from rdmodels.training.target import check_target
     from sweep.cli import tables
     from sweep.directory import check_output
@@ -51,6 +52,8 @@ def launch(
         for config_ in spec.extremes():
             check_fit(splits, config_)
             check_target(config_, splits.validation)
+            if config_.compiled and address is None:
+                check_compiler("cuda" if spec.resources.gpu else "cpu")
         corner = make_corner(spec, splits)
     if dry_run:
         with out.status("Timing one model of each extreme …"):

@@ -14,6 +14,7 @@ from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.data.splits import Splits, load_splits
 from rdmodels.errors import ConfigError
 from rdmodels.results.trial import EpochRecord, TrialResult
+from rdmodels.training.compiled import check_compiler
 from rdmodels.training.target import check_target
 from sweep.models.device import pick_device
 from sweep.run.trial import run_trial
@@ -85,9 +86,16 @@ def prepare(
 
 
 def train_model(job: Job, *, device: str, advance: Advance) -> TrialResult:
-    """Run the job: metrics a line an epoch, a log, the model and sample reconstructions."""
+    """Run the job: metrics a line an epoch, a log, the model and sample reconstructions.
+
+    Raises:
+        ConfigError: if there is no such device, or steps are to be compiled and cannot be.
+    """
     assert job.splits is not None
     where = pick_device(device)
+    if job.config.compiled:
+        # Before the directory is made: nothing is left behind where nothing compiles.
+        check_compiler(where)
     job.directory.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(job.directory / LOG)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

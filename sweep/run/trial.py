@@ -41,7 +41,7 @@ def run_trial(
     images. Whatever `on_epoch` raises ends the trial.
 
     Raises:
-        NonFiniteLossError, EvaluationError: as `rdmodels.training.fit.fit`.
+        NonFiniteLossError, EvaluationError, ConfigError: as `rdmodels.training.fit.fit`.
     """
     for record in fit(config, splits, directory, device=device, resume=resume):
         on_epoch(record)

@@ -23,9 +23,13 @@ TIMED_STEPS = 3
 EVALUATED_IMAGES = 16
 CODED_SMALL = 200
 VALUE_FIELDS = frozenset(
-    {"beta", "h_target", "target_bpp", "learning_rate", "context_learning_rate", "seed"}
+    {
+        *("beta", "h_target", "target_bpp", "rate_ramp", "target_anneal", "seed"),
+        *("learning_rate", "context_learning_rate", "learning_rate_decay", "compiled"),
+    }
 )
-"""Fields that change no shape: extremes that differ in them alone take the same time."""
+"""Fields that change no shape: extremes that differ in them alone take the same time. Steps are
+timed uncompiled."""
 
 
 @dataclass(frozen=True)

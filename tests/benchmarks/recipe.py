@@ -12,6 +12,9 @@ is printed from all that is there.
 
     python tests/benchmarks/recipe.py --dataset mnist --data-dir DIR
     python tests/benchmarks/recipe.py --dataset folder:DIR [--variants recipe baseline]
+
+`--set epochs=36` sets fields otherwise, for all but the variants that set them; its runs are
+tables of their own.
 """
 
 import argparse
@@ -41,6 +44,7 @@ BASELINE: dict[str, Any] = {
     "residual_init": 1.0,
     "importance_bias": 0.0,
     "rate_ramp": 0.0,
+    "target_anneal": 0.0,
     "center_at_zero": False,
 }
 HINGES = ("baseline", "baseline, beta 0.1")
@@ -64,6 +68,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "recipe, beta 0.01": {"beta": 0.01},
     "recipe, learning rates x 1.5": {"learning_rate": 3e-3, "context_learning_rate": 6e-3},
     "recipe, context rate / 2": {"context_learning_rate": 2e-3},
+    "recipe, decay over 0.1": {"learning_rate_decay": 0.1},
+    "recipe, decay over 0.4": {"learning_rate_decay": 0.4},
     "recipe, decay over all": {"learning_rate_decay": 1.0},
     "recipe, average 0.98": {"averaging": 0.98},
     "recipe, average 0.995": {"averaging": 0.995},
@@ -72,12 +78,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "recipe, importance open": {"importance_bias": 2.0},
     "recipe, gradient clipped": {"gradient_clip": 0.05},
     "recipe, rate ramp": {"rate_ramp": 0.3},
+    "recipe, target annealed": {"target_anneal": 0.5},
     "recipe, batches of 15": {"batch_size": 15},
     "recipe, group norm": {"normalisation": "group"},
     # One part of the recipe alone.
     "baseline, average": {**BASELINE, "averaging": 0.99},
     "baseline, ramp": {**BASELINE, "rate_ramp": 0.6},
     "baseline, average and ramp": {**BASELINE, "averaging": 0.99, "rate_ramp": 0.6},
+    "baseline, target annealed": {**BASELINE, "target_anneal": 0.5},
     "baseline, decay": {**BASELINE, "learning_rate_decay": 0.4},
     "baseline, residual blocks at 0": {**BASELINE, "residual_init": 0.0},
     "baseline, controller": {**BASELINE, "rate_control": "controller", "beta": 0.002},
@@ -115,15 +123,16 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     config = make_trial(job["config"])
     splits = load_splits(config, download=False)
     with tempfile.TemporaryDirectory() as folder:
-        records = list(fit(config, splits, Path(folder)))
-        result = finish(Path(folder), splits)
+        records = list(fit(config, splits, Path(folder), device=job["device"]))
+        result = finish(Path(folder), splits, device=job["device"])
     return {
-        **{name: job[name] for name in ("dataset", "variant", "seed", "target")},
+        **{name: job[name] for name in ("dataset", "variant", "seed", "target", "set")},
         "bpp": result.test.bpp,
         "validation_bpp": result.best.bpp,
         "psnr_db": result.test.psnr_db,
         "rate_weight": records[-1].train.rate_weight,
         "importance": result.best.importance,
+        "validation_psnr_db": [r.val.psnr_db if r.val else None for r in records],
         "best_epoch": result.best_epoch,
         "collapsed": result.collapsed,
         "seconds": result.seconds.total,
@@ -147,16 +156,18 @@ def jobs(arguments: argparse.Namespace, done: set[tuple[Any, ...]]) -> list[dict
         if name.startswith("baseline") and "," not in name.replace(", beta", ""):
             targets = sorted({*targets, *AROUND})
         for target in targets:
-            if (kind, name, seed, target) in done:
+            if (kind, name, seed, target, json.dumps(dict(arguments.set))) in done:
                 continue
-            config = {**base, "seed": seed, "target_bpp": target, **VARIANTS[name]}
+            own = {**dict(arguments.set), "seed": seed, "target_bpp": target, **VARIANTS[name]}
             found.append(
                 {
                     "dataset": kind,
                     "variant": name,
                     "seed": seed,
                     "target": target,
-                    "config": config,
+                    "set": dict(arguments.set),
+                    "config": {**base, **own},
+                    "device": arguments.device,
                 }
             )
     return found
@@ -231,6 +242,11 @@ def report(runs: list[dict[str, Any]], baseline: tuple[str, ...]) -> None:
         )
 
 
+def setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dataset", default="mnist")
@@ -238,13 +254,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--targets", type=float, nargs="+", default=list(TARGETS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--set", type=setting, nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("recipe.jsonl"))
     arguments = parser.parse_args()
     kind = "photographs" if arguments.dataset.startswith("folder:") else arguments.dataset
     lines = arguments.output.read_text().splitlines() if arguments.output.exists() else []
     runs = [json.loads(line) for line in lines]
-    done = {(r["dataset"], r["variant"], r["seed"], r["target"]) for r in runs}
+    done = {
+        (r["dataset"], r["variant"], r["seed"], r["target"], json.dumps(r.get("set", {})))
+        for r in runs
+    }
     # Spawned: a forked process would share the threads that torch has started.
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for result in pool.imap_unordered(run, jobs(arguments, done)):
@@ -252,7 +273,8 @@ def main() -> None:
             with arguments.output.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print(json.dumps(result), flush=True)
-    own = [r for r in runs if r["dataset"] == kind]
+    given = dict(arguments.set)
+    own = [r for r in runs if r["dataset"] == kind and r.get("set", {}) == given]
     order = list(VARIANTS)
     own.sort(key=lambda r: order.index(r["variant"]))
     for baseline in (HINGES, *((name,) for name in HINGES)):

@@ -27,8 +27,8 @@ from rdmodels.data.images import ImageSet
 from rdmodels.data.splits import load_splits
 from rdmodels.model.autoencoder import Decoder, Encoder, make_norm
 from rdmodels.model.importance import importance_mask
-from rdmodels.training import step as training_step
 from rdmodels.training.averaging import averaged, update_average
+from rdmodels.training.compiled import step_loss_of
 from rdmodels.training.rate import after_step, gain_of, start_rate
 from rdmodels.training.start import make_codec, make_optimiser
 from rdmodels.training.step import step_options, train_step
@@ -146,6 +146,7 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
     options = step_options(config)
     target, gain = torch.tensor(TARGET, device=device), gain_of(STEPS)
     average, rate, done = averaged(codec), start_rate(0.0, device), 0
+    loss = step_loss_of(config, device, config.batch_size)
 
     def step() -> int:
         nonlocal batches, rate, done
@@ -154,28 +155,13 @@ def our_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Call
             batches = data.epoch(1)
             x = next(batches)
         # As the loop of a training does it: rate control and the average of the weights too.
-        figures = train_step(codec, optimiser, x, rate.weight, target, options)
+        figures = train_step(codec, optimiser, x, rate.weight, target, options, loss)
         rate = after_step(rate, figures[2], target, gain, config.beta)
         update_average(average, codec, done, config.averaging)
         done += 1
         return len(x)
 
     return step
-
-
-def compiled_step(config: TrialConfig, train: ImageSet, device: torch.device) -> Callable[[], int]:
-    """Our step with its loss and gradients compiled, which takes about a minute at first."""
-    loss = torch.compile(training_step.step_loss, dynamic=False)
-    step = our_step(config, train, device)
-
-    def compiled() -> int:
-        eager, training_step.step_loss = training_step.step_loss, loss
-        try:
-            return step()
-        finally:
-            training_step.step_loss = eager
-
-    return compiled
 
 
 def rate(step: Callable[[], int], batches: int, device: torch.device) -> float:
@@ -219,7 +205,7 @@ def main() -> None:
         "ours": our_step(config, train, device),
     }
     if arguments.compiled:
-        steps["compiled"] = compiled_step(config, train, device)
+        steps["compiled"] = our_step(override(config, {"compiled": True}), train, device)
     rates: dict[str, list[float]] = {name: [] for name in steps}
     for name, step in steps.items():
         started = time.perf_counter()

@@ -1,6 +1,8 @@
 import dataclasses
 import itertools
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -14,12 +16,14 @@ from rdmodels.data.splits import Splits
 from rdmodels.errors import ConfigError, EvaluationError, NonFiniteLossError
 from rdmodels.model.storage import load_codec
 from rdmodels.results.trial import EpochRecord
+from rdmodels.training import compiled
 from rdmodels.training import fit as fit_module
 from rdmodels.training.evaluation import Evaluation, evaluate
 from rdmodels.training.finish import coding_model, finish
 from rdmodels.training.fit import fit
 from rdmodels.training.start import make_codec, training_state
 from rdmodels.training.statistics import reestimate_batch_norm
+from rdmodels.training.step import train_step
 
 
 def figures(record: EpochRecord) -> dict[str, float]:
@@ -76,7 +80,7 @@ def test_training_leaves_the_global_random_state_alone(
         {},
         {"normalisation": "group", "target_bpp": 0.1, "gradient_clip": 0.1},
         {"rate_control": "hinge", "averaging": 0.0, "learning_rate_decay": 0.0},
-        {"rate_control": "hinge", "rate_ramp": 0.6},
+        {"rate_control": "hinge", "rate_ramp": 0.6, "target_anneal": 0.8},
     ],
 )
 def test_a_resumed_training_equals_an_unbroken_one(
@@ -100,6 +104,65 @@ def test_resuming_another_configuration_is_refused(
     with pytest.raises(ConfigError, match="another configuration"):
         list(fit(override(small_config, {"beta": 0.5}), digits, tmp_path, resume=True))
     assert (tmp_path / checkpoint.CONFIG).read_text() == before
+
+
+def test_a_resume_may_go_on_uncompiled(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "check_compiler", lambda _device: None)
+    monkeypatch.setattr(compiled.torch, "compile", lambda function, **_: function)
+    next(fit(override(small_config, {"compiled": True}), digits, tmp_path))
+    # On a machine without a compiler.
+    assert next(fit(small_config, digits, tmp_path, resume=True)).epoch == 1
+
+
+def test_cudnn_adds_in_a_fixed_order_while_an_epoch_is_trained_and_only_then(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudnn, seen = torch.backends.cudnn, []
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    monkeypatch.setattr(cudnn, "benchmark", True)
+
+    def step(*arguments: Any) -> torch.Tensor:
+        seen.append((cudnn.deterministic, cudnn.benchmark))
+        if len(seen) > 8:
+            raise RuntimeError("broken")
+        return train_step(*arguments)
+
+    monkeypatch.setattr(fit_module, "train_step", step)
+    training = fit(small_config, digits, tmp_path)
+    next(training)
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    with pytest.raises(RuntimeError, match="broken"):
+        next(training)
+    assert (cudnn.deterministic, cudnn.benchmark) == (False, True)
+    assert set(seen) == {(True, False)}
+
+
+def test_the_target_falls_from_that_of_raw_symbols_to_its_own(
+    small_config: TrialConfig, digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets, weights = [], []
+
+    def step(*arguments: Any) -> torch.Tensor:
+        weights.append(float(arguments[3]))
+        targets.append(float(arguments[4]))
+        return train_step(*arguments)
+
+    monkeypatch.setattr(fit_module, "train_step", step)
+    config = override(small_config, {"epochs": 2, "h_target": 0.5, "target_anneal": 0.75})
+    list(fit(config, digits, tmp_path / "annealed"))
+    annealed, falling = targets[:], weights[:]
+    steps = len(annealed)
+    assert annealed[0] == pytest.approx(math.log2(6))
+    expected = math.log2(6) + (0.5 - math.log2(6)) * (steps // 2 / steps) / 0.75
+    assert annealed[steps // 2] == pytest.approx(expected)
+    assert annealed[math.ceil(0.75 * steps) :] == [0.5] * (steps - math.ceil(0.75 * steps))
+    targets.clear(), weights.clear()
+    list(fit(override(config, {"target_anneal": 0.0}), digits, tmp_path / "plain"))
+    assert targets == [0.5] * steps
+    # The controller is told the same target as the loss.
+    assert falling[steps // 4] < weights[steps // 4]
 
 
 def test_new_weights_void_the_converted_context_model(

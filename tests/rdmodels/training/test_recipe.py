@@ -16,7 +16,7 @@ from rdmodels.results.collapse import collapse_of
 from rdmodels.training.averaging import averaged, update_average
 from rdmodels.training.finish import finish
 from rdmodels.training.fit import fit
-from rdmodels.training.schedule import decayed, ramp
+from rdmodels.training.schedule import annealed, decayed, ramp
 from rdmodels.training.start import make_codec
 
 PAPER = {
@@ -82,6 +82,7 @@ def test_the_papers_recipe_is_a_few_settings_away(
     "values",
     [
         {"rate_ramp": 0.9},
+        {"target_anneal": 0.9},
         {"learning_rate_decay": 1.0},
         {"averaging": 0.9},
         {"context_share": 0.5},
@@ -109,6 +110,9 @@ def test_schedules_begin_and_end_where_they_say() -> None:
     assert decayed(0.25, 1.0) == pytest.approx(0.75)
     assert [ramp(done, 0.6) for done in (0.0, 0.3, 0.6, 0.9)] == [0, 0.5, 1, 1]
     assert ramp(0.0, 0.0) == 1.0
+    falling = [annealed(0.5, 2.5, done, 0.4) for done in (0.0, 0.2, 0.4, 0.9)]
+    assert falling == pytest.approx([2.5, 1.5, 0.5, 0.5])
+    assert annealed(0.5, 2.5, 0.0, 0.0) == 0.5
 
 
 def test_the_average_is_of_the_weights_and_forgets_the_first(

@@ -50,6 +50,18 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def refused(*arguments: str, cwd: Path) -> str:
+    """What a command says that ends with an expected error and leaves nothing behind."""
+    (cwd / "something").write_text("here")
+    done = rdsweep(*arguments, cwd=cwd)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert not (cwd / "new").exists()
+    assert not (cwd / "models").exists()
+    return done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -89,15 +101,21 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
 def test_an_expected_error_is_one_line_and_exit_code_two(
     arguments: list[str], words: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "something").write_text("here")
-    done = rdsweep(*arguments, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("error: ")
+    message = refused(*arguments, cwd=tmp_path)
     for word in words:
-        assert word in done.stderr
-    assert not (tmp_path / "new").exists()
-    assert not (tmp_path / "models").exists()
+        assert word in message
+
+
+@pytest.mark.parametrize("command", [["train"], ["launch", QUICKSTART, "--output", "new"]])
+def test_without_a_compiler_nothing_that_needs_one_begins(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no-compiler"))
+    field = "compiled=true" if command == ["train"] else "trial.compiled=true"
+    message = refused(*command, "--set", field, cwd=tmp_path)
+    assert "compiled: true needs a C++ compiler" in message
+    assert "No working C++ compiler" in message
+    assert "set compiled to false" in message
 
 
 def test_train_resume_and_evaluate(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import safetensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rdmodels.config import TrialConfig, make_trial, validate
+from rdmodels.config import TrialConfig, make_trial
 from rdmodels.errors import ConfigError
 from rdmodels.results.data import DataFingerprint
+from rdmodels.validation import validate
 
 CONFIG = "config.json"
 MODEL = "model.safetensors"

@@ -1,5 +1,6 @@
 """The loss of a step, compiled."""
 
+import functools
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,7 +15,11 @@ from rdmodels.model.codec import Codec
 from rdmodels.training.step import StepLoss, step_loss
 
 NEEDS = {"cpu": "a C++ compiler (g++ or clang++)", "cuda": "Triton and a C compiler"}
-PROBE = "from rdmodels.training.compiled import compile_little; print(compile_little('{device}'))"
+PROBE = """
+import sys
+from rdmodels.training.compiled import compile_little
+sys.exit(compile_little("{device}"))
+"""
 
 
 def step_loss_of(config: TrialConfig, device: torch.device, usual: int) -> StepLoss:
@@ -42,8 +47,9 @@ def step_loss_of(config: TrialConfig, device: torch.device, usual: int) -> StepL
     return loss
 
 
+@functools.cache
 def check_compiler(device: str) -> None:
-    """Check that steps can be compiled here for a `cpu` or `cuda`.
+    """Check, once, that steps can be compiled here for a `cpu` or `cuda`.
 
     In a process of its own: compiling leaves threads behind, and a GPU's memory taken.
 
@@ -54,17 +60,16 @@ def check_compiler(device: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    said = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()
-    reason = said[-1] if said else f"exit code {done.returncode}"
-    if reason != "None":
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ConfigError(
             f"compiled: true needs {NEEDS[device]} on the machine that trains, and compiling for"
-            f" {device} failed here ({reason}): install it, or set compiled to false"
+            f" {device} failed here ({said[-1]}): install it, or set compiled to false"
         )
 
 
 def compile_little(device: str) -> str | None:
-    """Compile next to nothing for `device`: why it failed, or None."""
+    """Compile next to nothing for `device`: why it failed, in a line, or None."""
     x = torch.zeros(2, device=device)
     try:
         torch.compile(lambda x: x + 1.0)(x)

@@ -26,9 +26,7 @@ def launch(
     ] = False,
 ) -> None:
     """Launch a sweep: search, train and log every trial."""
-    from rdmodels.data.splits import check_fit, load_splits
-    from rdmodels.training.compiled import check_compiler
-    from rdmodels.training.target import check_target
+    from rdmodels.data.splits import load_splits
     from sweep.cli import tables
     from sweep.directory import check_output
     from sweep.run.nodes import this_machine, trials_at_once
@@ -49,11 +47,7 @@ def launch(
     )
     with out.status("Reading the images …"):
         splits = load_splits(spec.base)
-        for config_ in spec.extremes():
-            check_fit(splits, config_)
-            check_target(config_, splits.validation)
-            if config_.compiled and address is None:
-                check_compiler("cuda" if spec.resources.gpu else "cpu")
+        _check_extremes(spec, splits, here=address is None)
         corner = make_corner(spec, splits)
     if dry_run:
         with out.status("Timing one model of each extreme …"):
@@ -62,6 +56,19 @@ def launch(
         out.print(corner_text(spec, corner), highlight=False, soft_wrap=True)
         return
     _run_launch(spec, values, splits, corner, directory, tracking_uri, address)
+
+
+def _check_extremes(spec: Any, splits: Any, *, here: bool) -> None:
+    """Check that the images suit every extreme of the space, and that it can be trained `here`."""
+    from rdmodels.data.splits import check_fit
+    from rdmodels.training.compiled import check_compiler
+    from rdmodels.training.target import check_target
+
+    for config in spec.extremes():
+        check_fit(splits, config)
+        check_target(config, splits.validation)
+        if config.compiled and here:
+            check_compiler("cuda" if spec.resources.gpu else "cpu")
 
 
 def _run_launch(

@@ -7,9 +7,10 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rdmodels.config import TrialConfig, make_trial, override, validate
+from rdmodels.config import TrialConfig, make_trial, override
 from rdmodels.errors import ConfigError
 from rdmodels.results.quality import corner_of
+from rdmodels.validation import validate
 from sweep.spec.space import Choices, Parameter, Range, corners
 
 GP_MOST_TRIALS = 200
